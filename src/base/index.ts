@@ -1,0 +1,4 @@
+export { BerthError, type BerthErrorOptions, type ErrorKind, errnoOf, messageOf, unreachable } from './errors.ts';
+export { type Digest, isDigest, parseDigest, parseVmId, shortId, type VmId } from './ids.ts';
+export { UndoStack } from './undo.ts';
+export { formatDecimalBytes, GIB, KIB, MIB } from './units.ts';

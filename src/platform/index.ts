@@ -1,0 +1,3 @@
+export { monotonicMs, nowMs, sleep, startTimer, type Timer } from './clock.ts';
+export * as files from './files.ts';
+export { type RunOptions, type RunResult, runChecked, runProcess } from './process.ts';
