@@ -33,7 +33,7 @@ module.exports = {
       comment: 'Only src/platform spawns, opens, listens or reads files; use what #platform exports, or add it there.',
       severity: 'error',
       from: { path: '^src/(?!platform/)', pathNot: '\\.test\\.ts$' },
-      to: { path: '^(node:)?(fs|fs/promises|child_process|net|http|https|dgram|tls|os|sqlite|timers|timers/promises)$' },
+      to: { path: '^(node:)?(fs|fs/promises|child_process|net|http|https|dgram|tls|os|timers|timers/promises)$' },
     },
     { name: 'no-circular', comment: 'Break the circle: which concept is missing?', severity: 'error', from: {}, to: { circular: true } },
     {

@@ -1,1 +1,2 @@
-export {};
+export { type FolderLock, lockFolder } from './folder-lock.ts';
+export { openRecordStore, type RecordStore, type StoredRecord } from './records.ts';

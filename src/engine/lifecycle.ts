@@ -1,0 +1,149 @@
+/**
+ * The life of a VM, decided in one pure place.
+ *
+ *                 start            process_started
+ *     created ───────────► starting ───────────────► running ◄──────► paused
+ *        ▲                    │  │                      │    pause      │
+ *        │ start_failed       │  │ process_exited       │    unpause    │
+ *        └────────────────────┘  │ machine_gone         │               │
+ *                                ▼                      ▼               │
+ *     exited ◄──────────────── ending ◄─────────────────┴───────────────┘
+ *        │  │    torn_down                process_exited, machine_gone
+ *        │  └── start ──► starting
+ *        └───── remove ─► removing ──► (gone)      remove_failed ─► dead ── remove ─► removing
+ *
+ * Invariants: a machine (QEMU) exists only in starting, running, paused and ending; `exited` is reached only after its
+ * processes, sockets, tap and ports are gone; nothing leaves `removing` but the end or `dead`.
+ * A start that failed goes back to `created` (or `exited` when it had run before) with the reason kept, as Docker does.
+ */
+import { BerthError, shortId, unreachable } from '#base';
+import type { ExitFacts, VmRecord, VmState } from './model.ts';
+
+export type VmEvent =
+  | { readonly type: 'start' }
+  | { readonly type: 'process_started' }
+  | { readonly type: 'start_failed'; readonly exit: ExitFacts }
+  | { readonly type: 'process_exited'; readonly exit: ExitFacts }
+  | { readonly type: 'machine_gone'; readonly exit: ExitFacts }
+  | { readonly type: 'machine_stopped'; readonly error: string }
+  | { readonly type: 'torn_down' }
+  | { readonly type: 'paused' }
+  | { readonly type: 'unpaused' }
+  | { readonly type: 'remove'; readonly force: boolean }
+  | { readonly type: 'remove_failed'; readonly error: string };
+
+export type VmEffect = 'boot' | 'finish' | 'tear_down' | 'kill_machine' | 'delete' | 'announce_start' | 'announce_die';
+
+export interface Decision {
+  readonly record: VmRecord;
+  readonly effects: readonly VmEffect[];
+}
+
+/**
+ * What `event` does to a VM. Returns the record unchanged and no effects when the event says nothing new.
+ *
+ * @throws vm.already_running (not_modified), vm.paused, vm.running, vm.removing (conflict): refusals of requests.
+ */
+export function decide(record: VmRecord, event: VmEvent, nowMs: number): Decision {
+  switch (event.type) {
+    case 'start':
+      return start(record);
+    case 'process_started':
+      if (record.state.name !== 'starting') return same(record);
+      return to({ ...record, startedAtMs: nowMs }, { name: 'running' }, ['announce_start']);
+    case 'start_failed':
+      if (record.state.name !== 'starting') return same(record);
+      return to(record, { name: 'ending', exit: event.exit }, ['tear_down']);
+    case 'process_exited':
+      if (!hasMachine(record.state) || record.state.name === 'ending') return same(record);
+      return to(record, { name: 'ending', exit: event.exit }, ['announce_die', 'finish']);
+    case 'machine_gone':
+      if (!hasMachine(record.state)) return same(record);
+      if (record.state.name === 'ending') return { record, effects: ['tear_down'] };
+      if (record.state.name === 'starting') return to(record, { name: 'ending', exit: event.exit }, ['tear_down']);
+      return to(record, { name: 'ending', exit: event.exit }, ['announce_die', 'tear_down']);
+    case 'machine_stopped':
+      return record.state.name === 'running' ? to(record, { name: 'paused', error: event.error }, []) : same(record);
+    case 'paused':
+      return record.state.name === 'running' ? to(record, { name: 'paused', error: '' }, []) : same(record);
+    case 'unpaused':
+      return record.state.name === 'paused' ? to(record, { name: 'running' }, []) : same(record);
+    case 'torn_down':
+      return tornDown(record);
+    case 'remove':
+      return remove(record, event.force);
+    case 'remove_failed':
+      return record.state.name === 'removing' ? to(record, { name: 'dead', error: event.error }, []) : same(record);
+    default:
+      return unreachable(event, 'VM event');
+  }
+}
+
+/** Whether a QEMU may exist in this state. */
+export function hasMachine(state: VmState): boolean {
+  return state.name === 'starting' || state.name === 'running' || state.name === 'paused' || state.name === 'ending';
+}
+
+function same(record: VmRecord): Decision {
+  return { record, effects: [] };
+}
+
+function to(record: VmRecord, state: VmState, effects: readonly VmEffect[]): Decision {
+  return { record: { ...record, state }, effects };
+}
+
+function start(record: VmRecord): Decision {
+  const { state } = record;
+  switch (state.name) {
+    case 'created':
+    case 'exited':
+      return to(
+        { ...record, run: record.run + 1, boot: {}, machine: undefined, network: undefined },
+        { name: 'starting' },
+        ['boot'],
+      );
+    case 'starting':
+    case 'running':
+      throw new BerthError('not_modified', 'vm.already_running', `VM ${record.name} is already running`);
+    case 'paused':
+      throw new BerthError('conflict', 'vm.paused', 'cannot start a paused container, try unpause instead');
+    case 'ending':
+      throw new BerthError('conflict', 'vm.ending', `VM ${record.name} is still ending; start it when it has stopped`);
+    case 'removing':
+    case 'dead':
+      throw new BerthError('conflict', 'vm.removing', 'container is marked for removal and cannot be started');
+    default:
+      return unreachable(state, 'VM state');
+  }
+}
+
+function tornDown(record: VmRecord): Decision {
+  if (record.state.name !== 'ending') return same(record);
+  const ended = { ...record, machine: undefined, network: undefined };
+  if (record.removal === 'when_ended' || (record.spec.autoRemove && record.startedAtMs !== undefined)) {
+    return to(ended, { name: 'removing' }, ['delete']);
+  }
+  if (record.startedAtMs === undefined) return to(ended, { name: 'created', failure: record.state.exit }, []);
+  return to(ended, { name: 'exited', exit: record.state.exit }, []);
+}
+
+function remove(record: VmRecord, force: boolean): Decision {
+  const { state } = record;
+  if (state.name === 'removing') {
+    throw new BerthError('conflict', 'vm.removing', `removal of container ${record.name} is already in progress`);
+  }
+  if (!hasMachine(state)) return to(record, { name: 'removing' }, ['delete']);
+  if (state.name === 'ending') return { record: { ...record, removal: 'when_ended' }, effects: [] };
+  if (!force) {
+    const remedy =
+      state.name === 'paused'
+        ? 'container is paused and must be unpaused first'
+        : 'container is running: stop the container before removing or force remove';
+    throw new BerthError(
+      'conflict',
+      'vm.running',
+      `cannot remove container "${record.name || shortId(record.id)}": ${remedy}`,
+    );
+  }
+  return { record: { ...record, removal: 'when_ended' }, effects: ['kill_machine'] };
+}

@@ -1,0 +1,147 @@
+/**
+ * The engine's own words: what a VM is asked to be (spec) and what is known of it (record). No Docker wire types here.
+ */
+import type { Digest, VmId } from '#base';
+
+/** What runs inside the guest: the main process or an exec. Empty `user` means the image's default, root. */
+export interface ProcessSpec {
+  readonly args: readonly string[];
+  /** `NAME=value`, later ones win. */
+  readonly env: readonly string[];
+  readonly workingDirectory: string;
+  readonly user: string;
+  readonly tty: boolean;
+  readonly openStdin: boolean;
+  /** Close standard input when the first attached client leaves. */
+  readonly stdinOnce: boolean;
+  readonly groups: readonly string[];
+  readonly ulimits: readonly Ulimit[];
+}
+
+export interface Ulimit {
+  /** Linux RLIMIT_ number. */
+  readonly resource: number;
+  /** -1 is unlimited. */
+  readonly soft: number;
+  readonly hard: number;
+}
+
+export interface PortBinding {
+  readonly protocol: 'tcp' | 'udp';
+  readonly guestPort: number;
+  /** Empty means every address of the host. */
+  readonly hostIp: string;
+  /** 0 means: choose one when the VM starts. */
+  readonly hostPort: number;
+}
+
+export interface NetworkRequest {
+  readonly mode: 'bridge' | 'none';
+  readonly ports: readonly PortBinding[];
+  readonly dns: readonly string[];
+  readonly dnsSearch: readonly string[];
+  readonly dnsOptions: readonly string[];
+  /** `name:address`; the address `host-gateway` stands for the bridge's. */
+  readonly extraHosts: readonly string[];
+  readonly mac: string | undefined;
+}
+
+export interface VmSpec {
+  readonly imageReference: string;
+  readonly imageId: Digest;
+  readonly process: ProcessSpec;
+  readonly hostname: string;
+  readonly domainName: string;
+  readonly vcpus: number;
+  readonly memoryBytes: number;
+  readonly shmBytes: number;
+  readonly diskBytes: number;
+  readonly readonlyRoot: boolean;
+  /** Mount point → tmpfs options. */
+  readonly tmpfs: Readonly<Record<string, string>>;
+  readonly sysctls: Readonly<Record<string, string>>;
+  readonly network: NetworkRequest;
+  /** Linux signal number sent first by `stop`. */
+  readonly stopSignal: number;
+  readonly stopTimeoutSeconds: number;
+  readonly autoRemove: boolean;
+  readonly labels: Readonly<Record<string, string>>;
+  /** What the Docker door was asked for, kept as it was to be shown again by inspect. Opaque to the engine. */
+  readonly docker: unknown;
+}
+
+/** What the network gave one VM, from start to end of one run. */
+export interface NetworkAttachment {
+  readonly bridge: string;
+  readonly tap: string;
+  readonly mac: string;
+  readonly address: string;
+  readonly prefixLength: number;
+  readonly gateway: string;
+  readonly mtu: number;
+  readonly dns: readonly string[];
+  /** As published, host ports chosen. */
+  readonly ports: readonly PortBinding[];
+}
+
+export interface ExitFacts {
+  readonly exitCode: number;
+  readonly oomKilled: boolean;
+  /** Why the VM ended when the process did not end by itself; empty otherwise. */
+  readonly error: string;
+  readonly atMs: number;
+}
+
+export type RemovalIntent = 'none' | 'when_ended';
+
+/**
+ * Where a VM is in its life; the picture and the rules are in lifecycle.ts.
+ */
+export type VmState =
+  | { readonly name: 'created'; readonly failure: ExitFacts | undefined }
+  | { readonly name: 'starting' }
+  | { readonly name: 'running' }
+  | { readonly name: 'paused'; readonly error: string }
+  | { readonly name: 'ending'; readonly exit: ExitFacts }
+  | { readonly name: 'exited'; readonly exit: ExitFacts }
+  | { readonly name: 'removing' }
+  | { readonly name: 'dead'; readonly error: string };
+
+/** The QEMU of one run. */
+export interface Machine {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat: with the pid it names one process for ever. */
+  readonly startTicks: number;
+  readonly accelerator: string;
+}
+
+/** Milliseconds after `POST start` was taken, per stage of the last start; absent until reached. */
+export interface BootTimings {
+  readonly spawnedMs?: number;
+  readonly agentMs?: number;
+  readonly configuredMs?: number;
+  readonly startedMs?: number;
+}
+
+/** Everything that is stored of a VM. */
+export interface VmRecord {
+  readonly version: 1;
+  readonly id: VmId;
+  readonly name: string;
+  readonly spec: VmSpec;
+  readonly createdAtMs: number;
+  readonly uid: number;
+  readonly state: VmState;
+  readonly removal: RemovalIntent;
+  readonly run: number;
+  readonly startedAtMs: number | undefined;
+  readonly machine: Machine | undefined;
+  readonly network: NetworkAttachment | undefined;
+  readonly boot: BootTimings;
+}
+
+/** A layer as the images area keeps it: an EROFS file, lowest first in a list. */
+export interface LayerFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+}
