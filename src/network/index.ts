@@ -1,1 +1,9 @@
-export {};
+export { formatIpv4, parseIpv4 } from './addresses.ts';
+export {
+  type Attachment,
+  type AttachmentRequest,
+  type Binding,
+  type BridgeIdentity,
+  BridgeNetwork,
+  type BridgeOptions,
+} from './bridge-network.ts';

@@ -108,3 +108,15 @@ export async function exists(path: string): Promise<boolean> {
     return false;
   }
 }
+
+/** Writes one value to a file under /proc/sys or /sys; skips the write when it already holds that value. */
+export async function writeKernelSetting(path: string, value: string): Promise<void> {
+  const current = await readFile(path, 'utf8');
+  if (current.trim() === value) return;
+  const handle = await open(path, 'w');
+  try {
+    await handle.writeFile(value);
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * Processes that outlive berthd: started in their own session, found again through /proc, ended by pid.
+ *
+ * A pid alone names nothing: pids are used again. `startTicks` (field 22 of /proc/PID/stat, clock ticks since boot)
+ * and the pid together name one process until the host reboots.
+ */
+import { spawn } from 'node:child_process';
+import { readdir, readFile } from 'node:fs/promises';
+import { BerthError, errnoOf } from '#base';
+import { monotonicMs, sleep } from './clock.ts';
+
+export interface ProcessInfo {
+  readonly pid: number;
+  readonly startTicks: number;
+  /** The letter of /proc/PID/stat: R running, S sleeping, D disk, T stopped, Z zombie ... */
+  readonly state: string;
+}
+
+export interface DetachedProcess {
+  readonly pid: number;
+  /** Settles once, when the process has ended and was reaped by us. */
+  readonly ended: Promise<{ readonly exitCode: number | null; readonly signal: string | null }>;
+}
+
+/**
+ * Starts a program in a session of its own; it goes on when berthd dies. Its environment is empty but for PATH.
+ *
+ * @throws process.not_found (unavailable) when it cannot be started.
+ */
+export async function spawnDetached(argv: readonly [string, ...string[]]): Promise<DetachedProcess> {
+  const [command, ...args] = argv;
+  const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
+  const child = spawn(command, args, { detached: true, stdio: 'ignore', env, cwd: '/' });
+  const ended = new Promise<{ exitCode: number | null; signal: string | null }>((resolve) => {
+    child.once('exit', (exitCode, signal) => resolve({ exitCode, signal }));
+  });
+  await new Promise<void>((resolve, reject) => {
+    child.once('spawn', resolve);
+    child.once('error', (error) =>
+      reject(
+        new BerthError('unavailable', 'process.not_found', `cannot run ${command}`, {
+          hint: 'run "berth doctor" to see what is missing',
+          cause: error,
+        }),
+      ),
+    );
+  });
+  child.unref();
+  return { pid: child.pid ?? -1, ended };
+}
+
+/** What /proc says of `pid` now, or undefined when there is no such process. */
+export async function processInfo(pid: number): Promise<ProcessInfo | undefined> {
+  let text: string;
+  try {
+    text = await readFile(`/proc/${pid}/stat`, 'utf8');
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'ENOENT' || errno === 'ESRCH') return undefined;
+    throw error;
+  }
+  // The second field, the name in brackets, may hold anything; fields are counted from the last bracket.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return { pid, state: fields[0] ?? '?', startTicks: Number(fields[19] ?? 0) };
+}
+
+/** Whether the process named by pid and start is still there and not a zombie. */
+export async function isAlive(named: { readonly pid: number; readonly startTicks: number }): Promise<boolean> {
+  const info = await processInfo(named.pid);
+  return info !== undefined && info.startTicks === named.startTicks && info.state !== 'Z' && info.state !== 'X';
+}
+
+/** All processes whose command line holds `needle`, with that command line. */
+export async function findProcesses(needle: string): Promise<(ProcessInfo & { readonly argv: readonly string[] })[]> {
+  const found: (ProcessInfo & { readonly argv: readonly string[] })[] = [];
+  for (const name of await readdir('/proc')) {
+    if (!/^[0-9]+$/.test(name)) continue;
+    try {
+      const text = await readFile(`/proc/${name}/cmdline`, 'utf8');
+      if (!text.includes(needle)) continue;
+      const info = await processInfo(Number(name));
+      if (info !== undefined && info.state !== 'Z') found.push({ ...info, argv: text.split('\0').slice(0, -1) });
+    } catch {
+      // It ended between the listing and the look: then it is not there.
+    }
+  }
+  return found;
+}
+
+/** Sends a signal; a process that is gone already is no error. */
+export function signalProcess(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if (errnoOf(error) !== 'ESRCH') throw error;
+  }
+}
+
+/**
+ * SIGKILL, then waits until the process is gone (or a zombie of ours).
+ *
+ * @throws process.immortal (timeout) when it is still there after `deadlineMs`: it hangs inside the kernel.
+ */
+export async function killAndWait(
+  named: { readonly pid: number; readonly startTicks: number },
+  deadlineMs = 10_000,
+): Promise<void> {
+  const until = monotonicMs() + deadlineMs;
+  let waitMs = 1;
+  if (await isAlive(named)) signalProcess(named.pid, 'SIGKILL');
+  while (await isAlive(named)) {
+    if (monotonicMs() > until) {
+      throw new BerthError(
+        'timeout',
+        'process.immortal',
+        `process ${named.pid} is still there ${deadlineMs} ms after SIGKILL`,
+      );
+    }
+    await sleep(waitMs);
+    waitMs = Math.min(waitMs * 2, 50);
+  }
+}

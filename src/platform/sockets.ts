@@ -1,0 +1,106 @@
+import { createSocket } from 'node:dgram';
+import { connect, createServer, type Socket } from 'node:net';
+import { BerthError, errnoOf, messageOf } from '#base';
+import { monotonicMs, sleep } from './clock.ts';
+
+/**
+ * Connects to a unix socket that its server may not have made yet.
+ *
+ * @param stillWorthIt - asked between tries; return false to give up early (the server died).
+ * @throws socket.unreachable (unavailable) after `deadlineMs` or when it is no longer worth it.
+ */
+export async function connectUnix(
+  path: string,
+  deadlineMs: number,
+  stillWorthIt: () => boolean = () => true,
+): Promise<Socket> {
+  const until = monotonicMs() + deadlineMs;
+  for (;;) {
+    try {
+      return await connectOnce(path);
+    } catch (error) {
+      const errno = errnoOf(error);
+      const notYet = errno === 'ENOENT' || errno === 'ECONNREFUSED' || errno === 'EAGAIN';
+      if (!notYet || monotonicMs() > until || !stillWorthIt()) {
+        throw new BerthError('unavailable', 'socket.unreachable', `cannot connect to ${path}: ${messageOf(error)}`, {
+          cause: error,
+        });
+      }
+    }
+    await sleep(2);
+  }
+}
+
+function connectOnce(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path });
+    socket.once('connect', () => {
+      socket.removeAllListeners('error');
+      resolve(socket);
+    });
+    socket.once('error', reject);
+  });
+}
+
+/** A host port that nobody else can take while it is held. */
+export interface PortReservation {
+  readonly port: number;
+  release(): Promise<void>;
+}
+
+/**
+ * Binds a host port so that no other program can, without ever serving it: packets for it are redirected by the
+ * kernel before they would reach this socket.
+ *
+ * @param port - 0 lets the kernel choose.
+ * @throws port.taken (conflict) when another program has it; port.denied (denied) without the right to bind it.
+ */
+export async function reservePort(protocol: 'tcp' | 'udp', address: string, port: number): Promise<PortReservation> {
+  const host = address === '' ? '0.0.0.0' : address;
+  try {
+    return await (protocol === 'tcp' ? reserveTcp(host, port) : reserveUdp(host, port));
+  } catch (error) {
+    const errno = errnoOf(error);
+    const where = `${host}:${port}`;
+    if (errno === 'EADDRINUSE') {
+      throw new BerthError('conflict', 'port.taken', `Bind for ${where} failed: port is already allocated`, {
+        hint: `another program listens on ${where}/${protocol}; choose another host port`,
+        cause: error,
+      });
+    }
+    if (errno === 'EACCES')
+      throw new BerthError('denied', 'port.denied', `not allowed to bind ${where}/${protocol}`, { cause: error });
+    if (errno === 'EADDRNOTAVAIL') {
+      throw new BerthError('invalid', 'port.no_such_address', `cannot bind ${where}: this host has no such address`, {
+        cause: error,
+      });
+    }
+    throw error;
+  }
+}
+
+function reserveTcp(host: string, port: number): Promise<PortReservation> {
+  return new Promise((resolve, reject) => {
+    const server = createServer((socket) => socket.destroy());
+    server.once('error', reject);
+    server.listen({ host, port, exclusive: true }, () => {
+      server.unref();
+      const bound = server.address();
+      resolve({
+        port: typeof bound === 'object' && bound !== null ? bound.port : port,
+        release: () => new Promise((done) => server.close(() => done())),
+      });
+    });
+  });
+}
+
+function reserveUdp(host: string, port: number): Promise<PortReservation> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket('udp4');
+    socket.once('error', reject);
+    socket.bind({ address: host, port, exclusive: true }, () => {
+      socket.unref();
+      resolve({ port: socket.address().port, release: () => new Promise((done) => socket.close(() => done())) });
+    });
+  });
+}
