@@ -1,1 +1,2 @@
-export {};
+export { debianPackages, identifyHost, installCommand, missingPackages } from './packages.ts';
+export { type Installation, installationAt, thisInstallation } from './paths.ts';

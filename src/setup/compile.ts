@@ -1,0 +1,41 @@
+/** Compiles the two C programs and bundles the CLI. Each output appears whole or not at all. */
+import { files, runChecked } from '#platform';
+
+/** Kernel headers come from the host; musl's own headers win where both have one. */
+const HEADER_PATHS = ['-idirafter', '/usr/include', '-idirafter', '/usr/include/x86_64-linux-gnu'];
+const WARNINGS = ['-std=gnu11', '-Wall', '-Wextra', '-Wshadow', '-Werror'];
+
+/** All .c files of `folder` into one static, stripped program. @throws process.failed with the compiler's words. */
+export async function compileStatic(folder: string, target: string): Promise<void> {
+  const sources = (await files.readdir(folder)).filter((name) => name.endsWith('.c')).sort();
+  const aside = files.asideName(target);
+  try {
+    const inputs = sources.map((name) => `${folder}/${name}`);
+    await runChecked(['musl-gcc', '-Os', '-static', '-s', ...WARNINGS, ...HEADER_PATHS, '-o', aside, ...inputs]);
+    await files.rename(aside, target);
+  } finally {
+    await files.rm(aside, { force: true });
+  }
+}
+
+/** One file with everything the CLI imports: start-up is on every user's path. */
+export async function bundleCli(root: string, target: string): Promise<void> {
+  const aside = `${target}.${process.pid}.mjs`;
+  try {
+    await runChecked([
+      `${root}/node_modules/@esbuild/linux-x64/bin/esbuild`,
+      `${root}/src/cli/main.ts`,
+      '--bundle',
+      '--platform=node',
+      '--format=esm',
+      '--target=node24',
+      '--minify-syntax',
+      '--minify-whitespace',
+      '--log-level=warning',
+      `--outfile=${aside}`,
+    ]);
+    await files.rename(aside, target);
+  } finally {
+    await files.rm(aside, { force: true });
+  }
+}
