@@ -26,7 +26,8 @@ export type VmEvent =
   | { readonly type: 'process_exited'; readonly exit: ExitFacts }
   | { readonly type: 'machine_gone'; readonly exit: ExitFacts }
   | { readonly type: 'machine_stopped'; readonly error: string }
-  | { readonly type: 'torn_down' }
+  /** `keep`: a restart is under way, which spares a VM that goes away when it ends. */
+  | { readonly type: 'torn_down'; readonly keep: boolean }
   | { readonly type: 'paused' }
   | { readonly type: 'unpaused' }
   | { readonly type: 'remove'; readonly force: boolean }
@@ -58,8 +59,8 @@ export function decide(record: VmRecord, event: VmEvent, nowMs: number): Decisio
       if (!hasMachine(record.state) || record.state.name === 'ending') return same(record);
       return to(record, { name: 'ending', exit: event.exit }, ['announce_die', 'finish']);
     case 'machine_gone':
-      if (!hasMachine(record.state)) return same(record);
-      if (record.state.name === 'ending') return { record, effects: ['tear_down'] };
+      // Whatever led to `ending` has queued the one tear-down already.
+      if (!hasMachine(record.state) || record.state.name === 'ending') return same(record);
       if (record.state.name === 'starting') return to(record, { name: 'ending', exit: event.exit }, ['tear_down']);
       return to(record, { name: 'ending', exit: event.exit }, ['announce_die', 'tear_down']);
     case 'machine_stopped':
@@ -69,7 +70,7 @@ export function decide(record: VmRecord, event: VmEvent, nowMs: number): Decisio
     case 'unpaused':
       return record.state.name === 'paused' ? to(record, { name: 'running' }, []) : same(record);
     case 'torn_down':
-      return tornDown(record);
+      return tornDown(record, event.keep);
     case 'remove':
       return remove(record, event.force);
     case 'remove_failed':
@@ -117,10 +118,10 @@ function start(record: VmRecord): Decision {
   }
 }
 
-function tornDown(record: VmRecord): Decision {
+function tornDown(record: VmRecord, keep: boolean): Decision {
   if (record.state.name !== 'ending') return same(record);
   const ended = { ...record, machine: undefined, network: undefined };
-  if (record.removal === 'when_ended' || (record.spec.autoRemove && record.startedAtMs !== undefined)) {
+  if (record.removal === 'when_ended' || (record.spec.autoRemove && record.startedAtMs !== undefined && !keep)) {
     return to(ended, { name: 'removing' }, ['delete']);
   }
   if (record.startedAtMs === undefined) return to(ended, { name: 'created', failure: record.state.exit }, []);

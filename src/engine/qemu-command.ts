@@ -56,7 +56,7 @@ export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
   const disk = (options: Record<string, unknown>): string[] => ['-blockdev', JSON.stringify(options)];
   return [
     ...['-name', `${run.name},debug-threads=on`],
-    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-no-shutdown'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     ...['-machine', machine, '-cpu', cpu],
     ...['-smp', String(run.vcpus), '-m', `${Math.ceil(run.memoryBytes / MIB)}M`],

@@ -13,10 +13,15 @@ import { buildSteps, packageStep, type SetupStep } from './steps.ts';
 async function main(): Promise<void> {
   const installation = thisInstallation();
   await files.mkdir(installation.build, { recursive: true });
-  const lock = await lockWhenFree(installation.build, () => say('another set-up is running in this checkout; waiting for it'));
+  const lock = await lockWhenFree(installation.build, () =>
+    say('another set-up is running in this checkout; waiting for it'),
+  );
   try {
     const forTests = process.argv.includes('--tests');
-    const steps: SetupStep[] = [packageStep(forTests ? [...debianPackages, ...testPackages] : debianPackages), ...buildSteps(installation)];
+    const steps: SetupStep[] = [
+      packageStep(forTests ? [...debianPackages, ...testPackages] : debianPackages),
+      ...buildSteps(installation),
+    ];
     for (const step of steps) await carryOut(step);
     await files.writeFileAtomic(installation.ready, '', 0o644);
   } finally {

@@ -26,7 +26,11 @@ export function packageStep(wanted: readonly DebianPackage[], title = 'Debian pa
       await installPackages(missing, await identifyHost(), onOutput);
       const [still] = await missingPackages(wanted);
       if (still !== undefined) {
-        throw new BerthError('unavailable', 'setup.package', `${still.name} is installed but ${still.provides} is not there`);
+        throw new BerthError(
+          'unavailable',
+          'setup.package',
+          `${still.name} is installed but ${still.provides} is not there`,
+        );
       }
     },
   };
@@ -58,7 +62,8 @@ function whenChanged(title: string, target: string, inputs: readonly string[], m
   const stamp = `${target}.inputs`;
   return {
     title,
-    isDone: async () => (await files.exists(target)) && (await files.readTextIfExists(stamp)) === (await digestOf(inputs)),
+    isDone: async () =>
+      (await files.exists(target)) && (await files.readTextIfExists(stamp)) === (await digestOf(inputs)),
     run: async () => {
       const digest = await digestOf(inputs);
       await files.rm(stamp, { force: true });

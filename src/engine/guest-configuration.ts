@@ -1,0 +1,76 @@
+/** What the guest is told before anything runs in it: a value made from the VM's record. */
+import { randomBytes } from 'node:crypto';
+import type { VmRecord } from './model.ts';
+import type { Extent } from './root-disk.ts';
+
+export interface GuestConfiguration {
+  readonly hostname: string;
+  readonly domainName: string;
+  readonly hosts: string;
+  readonly resolvConf: string;
+  readonly layers: readonly Extent[];
+  readonly network:
+    | {
+        readonly mac: string;
+        readonly address: string;
+        readonly prefixLength: number;
+        readonly gateway: string;
+        readonly mtu: number;
+      }
+    | undefined;
+  readonly readonlyRoot: boolean;
+  readonly tmpfs: readonly { readonly path: string; readonly options: string }[];
+  readonly timeNs: bigint;
+  readonly entropy: Buffer;
+  readonly shmBytes: number;
+  readonly sysctls: readonly string[];
+  readonly workingDirectory: string;
+}
+
+export function configurationOf(record: VmRecord, extents: readonly Extent[], nowMs: number): GuestConfiguration {
+  const { spec, network } = record;
+  return {
+    hostname: spec.hostname,
+    domainName: spec.domainName,
+    hosts: renderHosts(record),
+    resolvConf: renderResolvConf(record),
+    layers: extents,
+    network,
+    readonlyRoot: spec.readonlyRoot,
+    tmpfs: Object.entries(spec.tmpfs).map(([path, options]) => ({ path, options })),
+    timeNs: BigInt(Math.round(nowMs * 1000)) * 1000n,
+    entropy: randomBytes(64),
+    shmBytes: spec.shmBytes,
+    sysctls: Object.entries(spec.sysctls).map(([name, value]) => `${name}=${value}`),
+    workingDirectory: spec.process.workingDirectory,
+  };
+}
+
+/** As Docker writes it: loopback names, extra hosts, then the VM's own address and names. */
+export function renderHosts({ spec, network }: VmRecord): string {
+  const lines = [
+    '127.0.0.1\tlocalhost',
+    '::1\tlocalhost ip6-localhost ip6-loopback',
+    'fe00::0\tip6-localnet',
+    'ff00::0\tip6-mcastprefix',
+    'ff02::1\tip6-allnodes',
+    'ff02::2\tip6-allrouters',
+  ];
+  for (const entry of spec.network.extraHosts) {
+    const colon = entry.indexOf(':');
+    const [name, address] = [entry.slice(0, colon), entry.slice(colon + 1)];
+    const resolved = address === 'host-gateway' ? (network?.gateway ?? '127.0.0.1') : address;
+    lines.push(`${resolved}\t${name}`);
+  }
+  const full = spec.domainName === '' ? '' : `${spec.hostname}.${spec.domainName} `;
+  lines.push(`${network?.address ?? '127.0.1.1'}\t${full}${spec.hostname}`);
+  return `${lines.join('\n')}\n`;
+}
+
+export function renderResolvConf({ spec, network }: VmRecord): string {
+  const servers = spec.network.dns.length > 0 ? spec.network.dns : (network?.dns ?? []);
+  const lines = servers.map((server) => `nameserver ${server}`);
+  if (spec.network.dnsSearch.length > 0) lines.push(`search ${spec.network.dnsSearch.join(' ')}`);
+  if (spec.network.dnsOptions.length > 0) lines.push(`options ${spec.network.dnsOptions.join(' ')}`);
+  return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,57 @@
+/** What the engine needs of its neighbours; daemon/ connects them. */
+import type { Digest } from '#base';
+import type { LayerFile, NetworkAttachment, PortBinding, VmRecord } from './model.ts';
+import type { QemuBuild } from './qemu-command.ts';
+
+export interface NetworkPort {
+  attach(request: {
+    readonly vmId: string;
+    readonly names: readonly string[];
+    readonly ports: readonly PortBinding[];
+    readonly mac: string | undefined;
+  }): Promise<NetworkAttachment>;
+  restore(vmId: string, attachment: NetworkAttachment, names: readonly string[]): Promise<void>;
+  rename(vmId: string, names: readonly string[]): void;
+  detach(vmId: string): Promise<void>;
+}
+
+export interface ImagePort {
+  /** The image's layers, lowest first. @throws image.not_found (not_found) */
+  layersOf(image: Digest): Promise<readonly LayerFile[]>;
+}
+
+export interface RecordPort {
+  save(record: VmRecord): void;
+  remove(id: string): void;
+  loadAll(): readonly VmRecord[];
+}
+
+/** Something that happened to a VM, as an outsider sees it. Times are milliseconds since the epoch. */
+export interface VmHappening {
+  readonly action: string;
+  readonly vm: VmRecord;
+  readonly attributes: Readonly<Record<string, string>>;
+  readonly timeMs: number;
+}
+
+export interface EnginePorts {
+  readonly network: NetworkPort | undefined;
+  readonly images: ImagePort;
+  readonly records: RecordPort;
+  readonly onHappening: (happening: VmHappening) => void;
+  readonly log: (line: string) => void;
+}
+
+export interface EngineSettings {
+  /** VM folders live under it: disks and logs. */
+  readonly stateFolder: string;
+  /** Sockets live under it; short, because a socket's path has at most 107 bytes. */
+  readonly runFolder: string;
+  /** The QEMU to start VMs with; asked anew for each start, since the verdict on accelerators may change. */
+  readonly build: () => Promise<QemuBuild>;
+  readonly launcher: string;
+  readonly mkfsExt4: string;
+  readonly qemuImg: string;
+  /** First of the unprivileged uids, one per VM; undefined when berthd is not root and QEMU runs as the same user. */
+  readonly firstUid: number | undefined;
+}
