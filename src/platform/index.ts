@@ -10,5 +10,14 @@ export {
   signalProcess,
   spawnDetached,
 } from './host-process.ts';
+export {
+  type HttpHandlers,
+  type IncomingMessage,
+  plainResponse,
+  type Server,
+  type ServerResponse,
+  type Socket,
+  serveHttp,
+} from './http-server.ts';
 export { type RunOptions, type RunResult, runChecked, runProcess } from './process.ts';
 export { connectUnix, type PortReservation, reservePort } from './sockets.ts';
