@@ -1,0 +1,49 @@
+#include "modules.h"
+
+#include "files.h"
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static char order[4096];
+static char *order_next;
+
+static void load_module(const char *name)
+{
+	char path[128];
+	snprintf(path, sizeof path, "/modules/%s", name);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		log_line("module %s: %s", name, strerror(errno));
+		return;
+	}
+	if (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
+		log_line("module %s: %s", name, strerror(errno));
+	close(fd);
+	unlink(path);
+}
+
+void load_modules(void)
+{
+	if (!order_next) {
+		order_next = order;
+		if (read_small(-1, "/modules/order", order, sizeof order) < 0)
+			return;
+	}
+	while (*order_next) {
+		char *name = order_next;
+		char *end = strchr(name, '\n');
+		order_next = end ? end + 1 : name + strlen(name);
+		if (end)
+			*end = '\0';
+		if (strcmp(name, "@configure") == 0)
+			return;
+		if (*name)
+			load_module(name);
+	}
+}

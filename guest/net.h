@@ -1,0 +1,15 @@
+/* The network of CONFIGURE: loopback and one link with its address and default route. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+struct network {
+	uint8_t mac[6];
+	uint32_t address, gateway; /* network byte order; gateway 0 = none */
+	uint8_t prefix;
+	uint16_t mtu; /* 0 = leave */
+};
+
+bool bring_loopback_up(void);
+/* False with errno set and `*step` naming what failed. */
+bool bring_network_up(int sys, const struct network *network, const char **step);
