@@ -23,7 +23,7 @@ export interface GuestConfiguration {
   readonly timeNs: bigint;
   readonly entropy: Buffer;
   readonly shmBytes: number;
-  readonly sysctls: readonly string[];
+  readonly sysctls: Readonly<Record<string, string>>;
   readonly workingDirectory: string;
 }
 
@@ -41,7 +41,7 @@ export function configurationOf(record: VmRecord, extents: readonly Extent[], no
     timeNs: BigInt(Math.round(nowMs * 1000)) * 1000n,
     entropy: randomBytes(64),
     shmBytes: spec.shmBytes,
-    sysctls: Object.entries(spec.sysctls).map(([name, value]) => `${name}=${value}`),
+    sysctls: spec.sysctls,
     workingDirectory: spec.process.workingDirectory,
   };
 }

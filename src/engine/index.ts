@@ -1,1 +1,22 @@
-export {};
+export { Engine, NAME_PATTERN } from './engine.ts';
+export type { Exec, ExecSpec, ExecState } from './exec.ts';
+export { hasMachine } from './lifecycle.ts';
+export { followLog } from './log-follow.ts';
+export type {
+  BootTimings,
+  ExitFacts,
+  LayerFile,
+  Machine,
+  NetworkAttachment,
+  NetworkRequest,
+  PortBinding,
+  ProcessSpec,
+  Ulimit,
+  VmRecord,
+  VmSpec,
+  VmState,
+} from './model.ts';
+export type { EnginePorts, EngineSettings, ImagePort, NetworkPort, RecordPort, VmHappening } from './ports.ts';
+export type { LogRecord, OutputStream, ProcessLog } from './process-log.ts';
+export { kernelArguments, type QemuBuild, type QemuRun, qemuArguments } from './qemu-command.ts';
+export type { Vm, WaitCondition } from './vm.ts';

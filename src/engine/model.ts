@@ -16,6 +16,9 @@ export interface ProcessSpec {
   readonly stdinOnce: boolean;
   readonly groups: readonly string[];
   readonly ulimits: readonly Ulimit[];
+  /** Linux capability numbers taken out of the bounding set. */
+  readonly dropCapabilities: readonly number[];
+  readonly noNewPrivileges: boolean;
 }
 
 export interface Ulimit {

@@ -4,14 +4,12 @@
  * Order of things for every event: decide, store, carry out the effects. So a daemon that dies between two of them
  * finds in the store what it was about to do. Effects run one at a time and report back as events.
  */
-import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { BerthError, messageOf, shortId } from '#base';
 import { files, monotonicMs, nowMs, sleep } from '#platform';
 import { Exec, type ExecSpec } from './exec.ts';
 import { configurationOf } from './guest-configuration.ts';
-import type { GuestHello } from './guest-link.ts';
-import { type GuestEvents, GuestLink } from './guest-link.ts';
+import { type GuestEvents, type GuestHello, GuestLink, type TerminalSize } from './guest-link.ts';
 import { decide, hasMachine, type VmEffect, type VmEvent } from './lifecycle.ts';
 import { RunningMachine } from './machine.ts';
 import type { BootTimings, ExitFacts, VmRecord } from './model.ts';
@@ -242,7 +240,7 @@ export class Vm {
   }
 
   resize(rows: number, columns: number): void {
-    this.link().resize(MAIN_PROCESS, rows, columns);
+    this.link().resize(MAIN_PROCESS, { rows, columns });
   }
 
   createExec(spec: ExecSpec): Exec {
@@ -254,14 +252,14 @@ export class Vm {
   }
 
   /** @throws exec.already_started (conflict), process.* (invalid) when the guest cannot start it. */
-  async startExec(exec: Exec, size: { rows: number; columns: number } | undefined): Promise<void> {
+  async startExec(exec: Exec, size: TerminalSize | undefined): Promise<void> {
     const link = this.link();
     if (exec.state.name !== 'created') {
       throw new BerthError('conflict', 'exec.already_started', `exec ${exec.id} has already run`);
     }
     exec.state = { name: 'running', pid: 0 };
     try {
-      const { pid } = await link.start(exec.channelId, exec.spec.process, size, BOOT_DEADLINE_MS);
+      const { pid } = await link.start(exec.channelId, exec.spec.process, size);
       // It may have ended already: tidings of that come by their own way.
       if ((exec.state as Exec['state']).name === 'running') exec.state = { name: 'running', pid };
     } catch (error) {
@@ -435,14 +433,13 @@ export class Vm {
   }
 
   async #configureAndStart(link: GuestLink, extents: readonly Extent[]): Promise<void> {
-    await link.configure(configurationOf(this.#record, extents, nowMs()), BOOT_DEADLINE_MS);
+    await link.configure(configurationOf(this.#record, extents, nowMs()));
     this.#mark('configuredMs');
     await this.#startMain(link);
   }
 
   async #startMain(link: GuestLink): Promise<void> {
-    await link.start(MAIN_PROCESS, this.#record.spec.process, undefined, BOOT_DEADLINE_MS);
-    link.resume(MAIN_PROCESS, 0, 0);
+    await link.start(MAIN_PROCESS, this.#record.spec.process, undefined);
     this.#mark('startedMs');
     this.#apply({ type: 'process_started' });
   }
@@ -467,7 +464,7 @@ export class Vm {
       onExited: (exited) => void this.#onExited(exited),
       onLog: (text) => this.#ports.log(`VM ${this.#record.name}: guest: ${text}`),
     };
-    const link = new GuestLink(stream, randomBytes(16), events);
+    const link = new GuestLink(stream, events);
     this.#link = link;
     await machine.qmp.negotiate(BOOT_DEADLINE_MS);
     return link;

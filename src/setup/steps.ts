@@ -6,10 +6,10 @@ import { createHash } from 'node:crypto';
 import { BerthError } from '#base';
 import { files } from '#platform';
 import { bundleCli, compileStatic } from './compile.ts';
-import { writeInitramfs } from './initramfs.ts';
 import { fetchKernel } from './kernel.ts';
 import { type DebianPackage, identifyHost, installPackages, missingPackages } from './packages.ts';
 import type { Installation } from './paths.ts';
+import { writeInitramfs } from './write-initramfs.ts';
 
 export interface SetupStep {
   readonly title: string;

@@ -1,0 +1,231 @@
+/** Containers: making, starting, ending and looking at them. */
+import { BerthError, isDigest } from '#base';
+import type { Vm, WaitCondition } from '#engine';
+import { files, nowMs } from '#platform';
+import type { Call } from './call.ts';
+import { chooseRecords, LIST_FILTERS } from './container-list.ts';
+import { inspectView, listEntry } from './container-views.ts';
+import type { DockerContext } from './context.ts';
+import { CreateSchema } from './create-body.ts';
+import { translateCreate } from './create-translation.ts';
+import { parseFilters } from './filters.ts';
+import { randomName } from './random-name.ts';
+import type { Route } from './router.ts';
+import { parseSignal } from './signals.ts';
+
+export function containerRoutes(context: DockerContext): Route[] {
+  const { engine } = context;
+  const vmOf = (call: Call): Vm => engine.find(call.parameter('id'));
+
+  const create = async (call: Call): Promise<void> => {
+    const body = await call.json(CreateSchema);
+    if (!body.Image) throw new BerthError('invalid', 'create.no_image', 'no image specified: the field Image is empty');
+    checkPlatform(call.query.get('platform'), context);
+    const image = await context.images.rootDiskOf(body.Image);
+    const { spec, warnings } = translateCreate(body, { id: image.imageId, config: image.config.config });
+    const taken = new Set(engine.list().map((vm) => vm.record.name));
+    const name = (call.query.get('name') || randomName((candidate) => taken.has(candidate))).replace(/^\//, '');
+    const vm = await engine.create(name, spec);
+    call.reply(201, { Id: vm.record.id, Warnings: warnings });
+  };
+
+  const list = async (call: Call): Promise<void> => {
+    const filters = parseFilters(call.query.get('filters'), LIST_FILTERS);
+    const ancestorIds = new Set<string>();
+    for (const name of filters.get('ancestor') ?? []) {
+      const found = await context.images.inspect(name).catch(() => undefined);
+      if (found !== undefined) ancestorIds.add(found.id);
+      if (isDigest(name)) ancestorIds.add(name);
+    }
+    const records = chooseRecords(engine, { all: call.flag('all'), limit: call.number('limit'), filters, ancestorIds });
+    const now = nowMs();
+    const sized = call.flag('size');
+    const entries = await Promise.all(
+      records.map(async (record) =>
+        listEntry(record, now, sized ? await sizesOf(context, engine.find(record.id)) : undefined),
+      ),
+    );
+    call.reply(200, entries);
+  };
+
+  const inspect = async (call: Call): Promise<void> => {
+    const vm = vmOf(call);
+    const execIds = [...vm.execs.values()].filter((exec) => exec.state.name === 'running').map((exec) => exec.id);
+    const size = call.flag('size') ? await sizesOf(context, vm) : undefined;
+    call.reply(200, inspectView(vm.record, { trouble: vm.trouble, logPath: vm.logPath, execIds, size }));
+  };
+
+  const stopOptions = (call: Call): { signal?: number; timeoutSeconds?: number } => {
+    const signal = call.query.get('signal');
+    const timeoutSeconds = call.number('t');
+    return {
+      ...(signal ? { signal: parseSignal(signal) } : {}),
+      ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
+    };
+  };
+
+  const wait = async (call: Call): Promise<void> => {
+    const vm = vmOf(call);
+    const condition = (call.query.get('condition') || 'not-running') as WaitCondition;
+    if (!['not-running', 'next-exit', 'removed'].includes(condition)) {
+      throw new BerthError('invalid', 'wait.condition', `invalid condition: "${condition}"`);
+    }
+    const settled = vm.wait(condition, call.signal);
+    settled.catch(() => {});
+    // Headers now: the CLI sends no `start` before it has them.
+    const response = call.stream('application/json');
+    const { exitCode, error } = await settled;
+    response.end(
+      `${JSON.stringify({ StatusCode: exitCode, ...(error === '' ? {} : { Error: { Message: error } }) })}\n`,
+    );
+  };
+
+  const done = (action: (call: Call) => Promise<void> | void) => async (call: Call) => {
+    await action(call);
+    call.reply(204);
+  };
+
+  return [
+    { method: 'GET', path: '/containers/json', summary: 'list', handle: list },
+    { method: 'POST', path: '/containers/create', summary: 'create', handle: create },
+    { method: 'GET', path: '/containers/{id}/json', summary: 'inspect', handle: inspect },
+    {
+      method: 'POST',
+      path: '/containers/{id}/start',
+      summary: 'start',
+      handle: done((call) => startVm(call, vmOf(call))),
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/stop',
+      summary: 'stop',
+      handle: done((call) => vmOf(call).stop(stopOptions(call))),
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/restart',
+      summary: 'restart',
+      handle: done((call) => vmOf(call).restart(stopOptions(call))),
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/kill',
+      summary: 'send a signal',
+      handle: done((call) => vmOf(call).kill(parseSignal(call.query.get('signal') || 'KILL'))),
+    },
+    { method: 'POST', path: '/containers/{id}/pause', summary: 'pause', handle: done((call) => vmOf(call).pause()) },
+    {
+      method: 'POST',
+      path: '/containers/{id}/unpause',
+      summary: 'unpause',
+      handle: done((call) => vmOf(call).unpause()),
+    },
+    {
+      method: 'POST',
+      path: '/containers/{id}/rename',
+      summary: 'rename',
+      handle: done((call) => {
+        const name = call.query.get('name') ?? '';
+        if (name === '') throw new BerthError('invalid', 'vm.bad_name', 'Neither old nor new names may be empty');
+        engine.rename(vmOf(call), name.replace(/^\//, ''));
+      }),
+    },
+    { method: 'POST', path: '/containers/{id}/wait', summary: 'wait for the end', handle: wait },
+    {
+      method: 'DELETE',
+      path: '/containers/{id}',
+      summary: 'remove',
+      handle: done((call) => vmOf(call).remove({ force: call.flag('force') })),
+    },
+    {
+      method: 'GET',
+      path: '/containers/{id}/top',
+      summary: 'processes inside',
+      handle: (call) => top(call, vmOf(call)),
+    },
+  ];
+}
+
+async function startVm(call: Call, vm: Vm): Promise<void> {
+  if (call.query.get('checkpoint')) {
+    throw new BerthError('unsupported', 'start.checkpoint', 'starting from a checkpoint is not supported yet');
+  }
+  await vm.start();
+}
+
+function checkPlatform(platform: string | null, context: DockerContext): void {
+  if (platform === null || platform === '') return;
+  const [os, architecture] = platform.split('/');
+  if (os !== 'linux' || (architecture !== undefined && architecture !== context.facts.architecture)) {
+    const text = `the platform ${platform} is not supported: guests are linux/${context.facts.architecture}`;
+    throw new BerthError('unsupported', 'create.platform', text);
+  }
+}
+
+/** Bytes the VM's disk takes on the host, and with its image's layers. */
+async function sizesOf(context: DockerContext, vm: Vm): Promise<{ rw: number; root: number }> {
+  const disk = await files.stat(`${vm.folder}/data.img`).catch(() => undefined);
+  const rw = (disk?.blocks ?? 0) * 512;
+  const image = await context.images.rootDiskOf(vm.record.spec.imageId).catch(() => undefined);
+  return { rw, root: rw + (image?.layers ?? []).reduce((sum, layer) => sum + layer.sizeBytes, 0) };
+}
+
+/** `ps -ef` and `ps aux` as most people ask for them; other formats are refused rather than guessed. */
+async function top(call: Call, vm: Vm): Promise<void> {
+  const args = call.query.get('ps_args') || '-ef';
+  const entries = await vm.link().top();
+  const clock = (ms: number): string => {
+    const seconds = Math.floor(ms / 1000);
+    return [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60]
+      .map((n) => String(n).padStart(2, '0'))
+      .join(':');
+  };
+  const started = (ms: number): string => new Date(ms).toTimeString().slice(0, 5);
+  const wide = /^-?(e?f|ef|fe|-full)$/.test(args.replaceAll(' ', ''));
+  const usage = /^a?u?x?$/.test(args.replace(/^-/, '')) && args.includes('u');
+  if (!wide && !usage) {
+    throw new BerthError(
+      'unsupported',
+      'top.arguments',
+      `top with the ps arguments ${JSON.stringify(args)} is not supported`,
+      {
+        hint: 'use -ef or aux',
+      },
+    );
+  }
+  const total = wide ? 0 : (await vm.link().memory()).totalBytes;
+  const titles = wide
+    ? ['UID', 'PID', 'PPID', 'C', 'STIME', 'TTY', 'TIME', 'CMD']
+    : ['USER', 'PID', '%CPU', '%MEM', 'VSZ', 'RSS', 'TTY', 'STAT', 'START', 'TIME', 'COMMAND'];
+  const now = nowMs();
+  const rows = entries.map((entry) => {
+    const user = entry.user ?? String(entry.uid);
+    if (wide) {
+      return [
+        user,
+        String(entry.pid),
+        String(entry.ppid),
+        '0',
+        started(entry.startedAtMs),
+        entry.tty,
+        clock(entry.cpuMs),
+        entry.command,
+      ];
+    }
+    const share = (100 * entry.cpuMs) / Math.max(1, now - entry.startedAtMs);
+    return [
+      user,
+      String(entry.pid),
+      share.toFixed(1),
+      ((100 * entry.residentBytes) / Math.max(1, total)).toFixed(1),
+      String(Math.floor(entry.virtualBytes / 1024)),
+      String(Math.floor(entry.residentBytes / 1024)),
+      entry.tty,
+      entry.state,
+      started(entry.startedAtMs),
+      clock(entry.cpuMs),
+      entry.command,
+    ];
+  });
+  call.reply(200, { Titles: titles, Processes: rows });
+}

@@ -1,0 +1,59 @@
+/** Times as Docker prints and reads them. */
+import { BerthError } from '#base';
+
+/** `About a minute`, `3 hours`: the words of `docker ps`. @source github.com/docker/go-units, HumanDuration (behaviour) */
+export function humanDuration(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  if (seconds < 1) return 'Less than a second';
+  if (seconds === 1) return '1 second';
+  if (seconds < 60) return `${seconds} seconds`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes === 1) return 'About a minute';
+  if (minutes < 60) return `${minutes} minutes`;
+  const hours = Math.round(seconds / 3600);
+  if (hours === 1) return 'About an hour';
+  if (hours < 48) return `${hours} hours`;
+  if (hours < 24 * 7 * 2) return `${Math.floor(hours / 24)} days`;
+  if (hours < 24 * 30 * 2) return `${Math.floor(hours / 24 / 7)} weeks`;
+  if (hours < 24 * 365 * 2) return `${Math.floor(hours / 24 / 30)} months`;
+  return `${Math.floor(hours / 24 / 365)} years`;
+}
+
+/** RFC 3339 with nanoseconds, as in inspect; undefined gives Go's zero time. */
+export function rfc3339(ms: number | undefined): string {
+  if (ms === undefined) return '0001-01-01T00:00:00Z';
+  const whole = Math.floor(ms);
+  const nanoseconds = Math.round((ms - whole) * 1e6);
+  const text = new Date(whole).toISOString();
+  return `${text.slice(0, -1)}${String(nanoseconds).padStart(6, '0')}Z`;
+}
+
+/**
+ * `since` and `until` of logs and events: unix seconds with a fraction, RFC 3339, or a Go duration before now.
+ *
+ * @returns milliseconds since the epoch; undefined for absent, empty or "0".
+ * @throws time.malformed (invalid)
+ */
+export function parseTime(text: string | null, nowMs: number): number | undefined {
+  if (text === null || text === '' || text === '0') return undefined;
+  if (/^[0-9]+(\.[0-9]+)?$/.test(text)) return Number(text) * 1000;
+  const date = Date.parse(text);
+  if (!Number.isNaN(date)) return date;
+  const ago = parseGoDuration(text);
+  if (ago !== undefined) return nowMs - ago;
+  throw new BerthError(
+    'invalid',
+    'time.malformed',
+    `failed to parse value as time or duration: ${JSON.stringify(text)}`,
+  );
+}
+
+function parseGoDuration(text: string): number | undefined {
+  const unit: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1, us: 1e-3, ns: 1e-6 };
+  if (!/^([0-9]+(\.[0-9]+)?(h|ms|m|s|us|ns))+$/.test(text)) return undefined;
+  let sum = 0;
+  for (const [, number, , name] of text.matchAll(/([0-9]+(\.[0-9]+)?)(h|ms|m|s|us|ns)/g)) {
+    sum += Number(number) * (unit[name ?? ''] ?? 0);
+  }
+  return sum;
+}

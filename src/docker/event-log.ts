@@ -1,0 +1,94 @@
+/** What happened, for `docker events`: the last ones in memory and a live feed. As in dockerd, a restart forgets. */
+import { EventEmitter } from 'node:events';
+import { type Filters, labelsMatch } from './filters.ts';
+
+/** dockerd keeps 256 as well. */
+const KEPT = 256;
+
+export interface DockerEvent {
+  readonly type: 'container' | 'image' | 'network' | 'daemon';
+  readonly action: string;
+  readonly id: string;
+  readonly attributes: Readonly<Record<string, string>>;
+  readonly timeMs: number;
+}
+
+export const EVENT_FILTERS = [
+  'config',
+  'container',
+  'daemon',
+  'event',
+  'image',
+  'label',
+  'network',
+  'node',
+  'plugin',
+  'scope',
+  'secret',
+  'service',
+  'type',
+  'volume',
+];
+
+export class EventLog {
+  readonly #kept: DockerEvent[] = [];
+  readonly #live = new EventEmitter<{ event: [DockerEvent] }>();
+
+  constructor() {
+    this.#live.setMaxListeners(0);
+  }
+
+  add(event: DockerEvent): void {
+    this.#kept.push(event);
+    if (this.#kept.length > KEPT) this.#kept.shift();
+    this.#live.emit('event', event);
+  }
+
+  since(ms: number): readonly DockerEvent[] {
+    return this.#kept.filter((event) => event.timeMs >= ms);
+  }
+
+  subscribe(onEvent: (event: DockerEvent) => void): () => void {
+    this.#live.on('event', onEvent);
+    return () => this.#live.off('event', onEvent);
+  }
+}
+
+export function eventMatches(event: DockerEvent, filters: Filters): boolean {
+  const any = (name: string, test: (value: string) => boolean): boolean => filters.get(name)?.some(test) ?? true;
+  const named = (type: DockerEvent['type']) => (value: string) =>
+    event.type === type && (event.id === value || event.id.startsWith(value) || event.attributes['name'] === value);
+  const image = (value: string): boolean =>
+    (event.type === 'image' && (event.id === value || event.attributes['name'] === value)) ||
+    (event.type === 'container' && event.attributes['image'] === value);
+  return (
+    any('type', (type) => event.type === type) &&
+    any('event', (action) => event.action === action || event.action.startsWith(`${action}:`)) &&
+    any('container', named('container')) &&
+    any('image', image) &&
+    any('network', named('network')) &&
+    any('daemon', named('daemon')) &&
+    any('scope', (scope) => scope === 'local') &&
+    ['config', 'node', 'plugin', 'secret', 'service', 'volume'].every((name) => !filters.has(name)) &&
+    labelsMatch(event.attributes, filters.get('label'))
+  );
+}
+
+/** The wire form, with the fields of API 1.24 that old clients still read. */
+export function eventView(event: DockerEvent): object {
+  const legacy =
+    event.type === 'container'
+      ? { status: event.action, id: event.id, from: event.attributes['image'] ?? '' }
+      : event.type === 'image'
+        ? { status: event.action, id: event.id }
+        : {};
+  return {
+    ...legacy,
+    Type: event.type,
+    Action: event.action,
+    Actor: { ID: event.id, Attributes: event.attributes },
+    scope: 'local',
+    time: Math.floor(event.timeMs / 1000),
+    timeNano: Math.round(event.timeMs * 1e6),
+  };
+}
