@@ -19,5 +19,12 @@ export {
   type Socket,
   serveHttp,
 } from './http-server.ts';
+export {
+  type HttpRequest,
+  type HttpResponse,
+  httpRequest,
+  isLoopbackHost,
+  translateHttpError,
+} from './http-client.ts';
 export { type RunOptions, type RunResult, runChecked, runProcess } from './process.ts';
 export { connectUnix, type PortReservation, reservePort } from './sockets.ts';

@@ -1,0 +1,95 @@
+/**
+ * The only door to HTTP servers. One request, one answer, no policy: redirects, retries and credentials belong to the
+ * caller, who knows what they mean.
+ */
+import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as requestPlain } from 'node:http';
+import { Agent as HttpsAgent, request as requestTls } from 'node:https';
+import type { Readable } from 'node:stream';
+import { BerthError, errnoOf, messageOf } from '#base';
+
+export interface HttpRequest {
+  readonly url: URL;
+  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Uint8Array;
+  readonly signal?: AbortSignal;
+  /** Milliseconds without a byte in either direction after which the connection counts as lost. Default 60,000. */
+  readonly idleMs?: number;
+}
+
+export interface HttpResponse {
+  readonly status: number;
+  /** Names in lower case; a repeated header's values joined by ", ". */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Must be read to its end or destroyed. */
+  readonly body: Readable;
+}
+
+const DEFAULT_IDLE_MS = 60_000;
+const CONNECTIONS_PER_HOST = 16;
+
+// Connections are kept for the next request. Outside loopback the usual proxy variables hold, as for Docker.
+const agentOptions = { keepAlive: true, maxSockets: CONNECTIONS_PER_HOST };
+const loopbackAgent = new HttpAgent(agentOptions);
+const plainAgent = new HttpAgent({ ...agentOptions, proxyEnv: process.env });
+const loopbackTlsAgent = new HttpsAgent(agentOptions);
+const tlsAgent = new HttpsAgent({ ...agentOptions, proxyEnv: process.env });
+
+/** Whether a host name or address can only be this machine: 127.0.0.0/8, ::1, localhost. */
+export function isLoopbackHost(host: string): boolean {
+  return /^(localhost|127(\.[0-9]{1,3}){3}|\[?::1\]?)$/.test(host);
+}
+
+/**
+ * @throws http.unreachable (unavailable) when no answer came; http.cancelled (cancelled) when `signal` fired. An answer
+ *   of any status is an answer. The body's stream fails with the same codes when the connection breaks in it.
+ */
+export function httpRequest(options: HttpRequest): Promise<HttpResponse> {
+  const { url, signal } = options;
+  const isTls = url.protocol === 'https:';
+  const isLoopback = isLoopbackHost(url.hostname);
+  const agent = isTls ? (isLoopback ? loopbackTlsAgent : tlsAgent) : isLoopback ? loopbackAgent : plainAgent;
+  return new Promise((resolve, reject) => {
+    const fail = (error: unknown): void => reject(translateHttpError(error, url, signal));
+    let request: ClientRequest;
+    try {
+      const headers: Record<string, string> = { ...options.headers };
+      if (options.body !== undefined) headers['content-length'] = String(Buffer.byteLength(options.body));
+      request = (isTls ? requestTls : requestPlain)(url, {
+        method: options.method ?? 'GET',
+        headers,
+        agent,
+        ...(signal === undefined ? {} : { signal }),
+      });
+    } catch (error) {
+      fail(error);
+      return;
+    }
+    request.setTimeout(options.idleMs ?? DEFAULT_IDLE_MS, () => request.destroy(new Error('the connection was idle')));
+    request.on('error', fail);
+    request.on('response', (response) => resolve(toResponse(response)));
+    request.end(options.body);
+  });
+}
+
+function toResponse(response: IncomingMessage): HttpResponse {
+  const headers: Record<string, string> = {};
+  for (const [name, value] of Object.entries(response.headers)) {
+    if (value !== undefined) headers[name] = Array.isArray(value) ? value.join(', ') : value;
+  }
+  return { status: response.statusCode ?? 0, headers, body: response };
+}
+
+/** What broke a request or its body, in one sentence. */
+export function translateHttpError(error: unknown, url: URL, signal?: AbortSignal): BerthError {
+  if (error instanceof BerthError) return error;
+  if (signal?.aborted === true) {
+    return new BerthError('cancelled', 'http.cancelled', `the request to ${url.host} was cancelled`, { cause: error });
+  }
+  const errno = errnoOf(error);
+  const why =
+    errno === 'ECONNREFUSED' ? 'connection refused' : errno === 'ENOTFOUND' ? 'no such host' : messageOf(error);
+  return new BerthError('unavailable', 'http.unreachable', `cannot reach ${url.protocol}//${url.host}: ${why}`, {
+    cause: error,
+  });
+}
