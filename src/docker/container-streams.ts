@@ -21,8 +21,10 @@ export function streamRoutes(context: DockerContext): Route[] {
   const attach = async (call: Call): Promise<void> => {
     const vm = engine.find(call.parameter('id'));
     const { state } = vm.record;
-    if (state.name === 'paused') throw new BerthError('conflict', 'vm.paused', `container ${vm.record.id} is paused, unpause it before attach`);
-    if (state.name === 'removing' || state.name === 'dead') throw new BerthError('conflict', 'vm.removing', 'container is marked for removal');
+    if (state.name === 'paused')
+      throw new BerthError('conflict', 'vm.paused', `container ${vm.record.id} is paused, unpause it before attach`);
+    if (state.name === 'removing' || state.name === 'dead')
+      throw new BerthError('conflict', 'vm.removing', 'container is marked for removal');
     const { tty, openStdin, stdinOnce } = vm.record.spec.process;
     const wanted = streamsOf(call);
     const keys = parseDetachKeys(call.query.get('detachKeys') || DEFAULT_DETACH_KEYS);
@@ -69,7 +71,9 @@ export function streamRoutes(context: DockerContext): Route[] {
     const start = tail === undefined ? 0 : await log.positionOfTail(tail, wanted);
     const end = log.size;
     const keep = (record: LogRecord): boolean =>
-      wanted(record.stream) && (since === undefined || record.timeMs >= since) && (until === undefined || record.timeMs <= until);
+      wanted(record.stream) &&
+      (since === undefined || record.timeMs >= since) &&
+      (until === undefined || record.timeMs <= until);
     if (tail === undefined) {
       for await (const { record } of log.read(start)) if (keep(record)) await writer.write(record);
     } else {
@@ -122,10 +126,21 @@ export function streamRoutes(context: DockerContext): Route[] {
     }
     const { tty, openStdin } = exec.spec.process;
     vm.link();
-    if (exec.state.name !== 'created') throw new BerthError('conflict', 'exec.already_started', `exec ${exec.id} has already run`);
+    if (exec.state.name !== 'created')
+      throw new BerthError('conflict', 'exec.already_started', `exec ${exec.id} has already run`);
     const taken = call.takeOver(contentType(call, tty));
     const keys = (exec.spec.docker as { DetachKeys?: string | null }).DetachKeys || DEFAULT_DETACH_KEYS;
-    await runAttachedExec({ vm, exec, tty, openStdin, keys, taken, size, signal: call.signal, onStarted: () => execHappened(context, vm, exec, 'exec_start') });
+    await runAttachedExec({
+      vm,
+      exec,
+      tty,
+      openStdin,
+      keys,
+      taken,
+      size,
+      signal: call.signal,
+      onStarted: () => execHappened(context, vm, exec, 'exec_start'),
+    });
   };
 
   const execInspect = (call: Call): void => {
@@ -193,7 +208,13 @@ export function streamRoutes(context: DockerContext): Route[] {
 function execHappened(context: DockerContext, vm: Vm, exec: Exec, action: string): void {
   const { record } = vm;
   const attributes = { ...record.spec.labels, execID: exec.id, image: record.spec.imageReference, name: record.name };
-  context.events.add({ type: 'container', action: `${action}: ${exec.spec.process.args.join(' ')}`, id: record.id, attributes, timeMs: nowMs() });
+  context.events.add({
+    type: 'container',
+    action: `${action}: ${exec.spec.process.args.join(' ')}`,
+    id: record.id,
+    attributes,
+    timeMs: nowMs(),
+  });
 }
 
 /** @throws streams.none (invalid), in dockerd's words. */
@@ -326,7 +347,8 @@ class TailLines {
       const end = newline < 0 ? record.data.length : newline + 1;
       const before = this.#open.get(record.stream);
       const piece = record.data.subarray(start, end);
-      const line = before === undefined ? { ...record, data: piece } : { ...before, data: Buffer.concat([before.data, piece]) };
+      const line =
+        before === undefined ? { ...record, data: piece } : { ...before, data: Buffer.concat([before.data, piece]) };
       if (newline < 0) this.#open.set(record.stream, line);
       else {
         this.#open.delete(record.stream);

@@ -6,7 +6,11 @@ export function parseDetachKeys(text: string): number[] {
     if (key.length === 1) return key.charCodeAt(0);
     const control = /^ctrl-([a-z@[\\\]^_])$/.exec(key)?.[1];
     if (control === undefined) {
-      throw new BerthError('invalid', 'detach_keys.malformed', `Unknown character: '${key}' in the detach keys ${text}`);
+      throw new BerthError(
+        'invalid',
+        'detach_keys.malformed',
+        `Unknown character: '${key}' in the detach keys ${text}`,
+      );
     }
     return control.toUpperCase().charCodeAt(0) - 64;
   });

@@ -1,1 +1,4 @@
-export {};
+export type { DockerContext, SystemFacts } from './context.ts';
+export { type DockerEvent, EventLog } from './event-log.ts';
+export { API_VERSION, MIN_API_VERSION, type Route } from './router.ts';
+export { allRoutes, serveDocker } from './server.ts';

@@ -26,6 +26,7 @@ const STATUS_OF_CODE: Readonly<Record<string, number>> = {
   // Ports: dockerd answers 500 to a start whose port is taken.
   'port.taken': 500,
   'request.too_large': 413,
+  'swarm.none': 503,
 };
 
 export interface Problem {

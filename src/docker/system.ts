@@ -1,8 +1,8 @@
 /** The daemon as a whole: ping, version, info, events, disk use. */
 import { nowMs } from '#platform';
 import type { Call } from './call.ts';
-import type { DockerContext } from './context.ts';
 import { listEntry, stateName } from './container-views.ts';
+import type { DockerContext } from './context.ts';
 import { parseTime, rfc3339 } from './durations.ts';
 import { EVENT_FILTERS, eventMatches, eventView } from './event-log.ts';
 import { parseFilters } from './filters.ts';
@@ -114,7 +114,14 @@ export function systemRoutes(context: DockerContext): Route[] {
       ServerVersion: facts.version,
       Runtimes: { berth: { path: 'qemu-system' } },
       DefaultRuntime: 'berth',
-      Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
+      Swarm: {
+        NodeID: '',
+        NodeAddr: '',
+        LocalNodeState: 'inactive',
+        ControlAvailable: false,
+        Error: '',
+        RemoteManagers: null,
+      },
       LiveRestoreEnabled: true,
       Isolation: '',
       InitBinary: '',
@@ -139,7 +146,8 @@ export function systemRoutes(context: DockerContext): Route[] {
     };
     const ended = new Promise<void>((resolve) => {
       call.signal.addEventListener('abort', () => resolve(), { once: true });
-      if (until !== undefined) AbortSignal.timeout(Math.max(0, until - now)).addEventListener('abort', () => resolve(), { once: true });
+      if (until !== undefined)
+        AbortSignal.timeout(Math.max(0, until - now)).addEventListener('abort', () => resolve(), { once: true });
     });
     const unsubscribe = context.events.subscribe(send);
     if (since !== undefined) for (const event of context.events.since(since)) send(event);
@@ -155,7 +163,9 @@ export function systemRoutes(context: DockerContext): Route[] {
     const now = nowMs();
     call.reply(200, {
       LayersSize: usage.layersBytes,
-      Images: images.map((image) => imageListEntry(image, context.engine.list().filter((vm) => vm.record.spec.imageId === image.id).length)),
+      Images: images.map((image) =>
+        imageListEntry(image, context.engine.list().filter((vm) => vm.record.spec.imageId === image.id).length),
+      ),
       Containers: context.engine.list().map((vm) => listEntry(vm.record, now, { rw: 0, root: 0 })),
       Volumes: [],
       BuildCache: [],

@@ -1,3 +1,10 @@
+export {
+  type AcceleratorProbe,
+  type AcceleratorVerdict,
+  judgeAccelerators,
+  probeAccelerators,
+  verdictKey,
+} from './accelerator.ts';
 export { Engine, NAME_PATTERN } from './engine.ts';
 export type { Exec, ExecSpec, ExecState } from './exec.ts';
 export { hasMachine } from './lifecycle.ts';

@@ -23,8 +23,6 @@ export interface QemuRun {
   readonly rootDescriptor: string | undefined;
   readonly dataDisk: string;
   readonly network: { readonly tapDescriptor: number; readonly mac: string } | undefined;
-  /** Shown to the kernel after berth's own words; for the accelerator probe. */
-  readonly extraKernelArguments?: readonly string[];
 }
 
 /**
@@ -49,20 +47,29 @@ export function kernelArguments(accelerator: 'kvm' | 'tcg'): string[] {
   ];
 }
 
-export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
+/** The machine itself, without kernel arguments and devices: what a probe and a VM have in common. */
+export function machineArguments(build: QemuBuild, vcpus: number, memoryBytes: number): string[] {
   const machine = `q35,accel=${build.accelerator},smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off`;
   // 5-level page tables make every walk of TCG's software MMU longer and serve no guest of this size.
   const cpu = build.accelerator === 'kvm' ? 'host' : 'max,la57=off';
+  return [
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
+    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+    ...['-machine', machine, '-cpu', cpu],
+    ...['-smp', String(vcpus), '-m', `${Math.ceil(memoryBytes / MIB)}M`],
+    ...(build.firmware === undefined ? [] : ['-bios', build.firmware]),
+    ...['-kernel', build.kernel, '-initrd', build.initramfs],
+  ];
+}
+
+export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
   const disk = (options: Record<string, unknown>): string[] => ['-blockdev', JSON.stringify(options)];
   return [
     ...['-name', `${run.name},debug-threads=on`],
-    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-no-shutdown'],
-    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
-    ...['-machine', machine, '-cpu', cpu],
-    ...['-smp', String(run.vcpus), '-m', `${Math.ceil(run.memoryBytes / MIB)}M`],
-    ...(build.firmware === undefined ? [] : ['-bios', build.firmware]),
-    ...['-kernel', build.kernel, '-initrd', build.initramfs],
-    ...['-append', [...kernelArguments(build.accelerator), ...(run.extraKernelArguments ?? [])].join(' ')],
+    ...machineArguments(build, run.vcpus, run.memoryBytes),
+    // A guest that powers off or crashes leaves QEMU waiting, so that its console can still be read.
+    '-no-shutdown',
+    ...['-append', kernelArguments(build.accelerator).join(' ')],
     ...['-chardev', `socket,id=qmp,path=${run.qmpSocket},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
     // A ring, so that a guest that floods its console fills 64 KiB of memory and no disk.
     ...['-chardev', 'ringbuf,id=console,size=65536', '-serial', 'chardev:console'],

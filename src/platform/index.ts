@@ -1,5 +1,6 @@
 export { monotonicMs, nowMs, sleep, startTimer, type Timer } from './clock.ts';
 export * as files from './files.ts';
+export { type HostFacts, hostFacts } from './host.ts';
 export {
   type DetachedProcess,
   findProcesses,
@@ -11,6 +12,13 @@ export {
   spawnDetached,
 } from './host-process.ts';
 export {
+  type HttpRequest,
+  type HttpResponse,
+  httpRequest,
+  isLoopbackHost,
+  translateHttpError,
+} from './http-client.ts';
+export {
   type HttpHandlers,
   type IncomingMessage,
   plainResponse,
@@ -19,12 +27,5 @@ export {
   type Socket,
   serveHttp,
 } from './http-server.ts';
-export {
-  type HttpRequest,
-  type HttpResponse,
-  httpRequest,
-  isLoopbackHost,
-  translateHttpError,
-} from './http-client.ts';
 export { type RunOptions, type RunResult, runChecked, runProcess } from './process.ts';
 export { connectUnix, type PortReservation, reservePort } from './sockets.ts';

@@ -1,0 +1,258 @@
+/**
+ * The composition root: opens what one daemon needs, connects the areas, serves, and lets go again.
+ */
+import { randomUUID } from 'node:crypto';
+import * as v from 'valibot';
+import { BerthError, messageOf } from '#base';
+import { type DockerContext, EventLog, serveDocker } from '#docker';
+import {
+  type AcceleratorVerdict,
+  Engine,
+  judgeAccelerators,
+  type NetworkPort,
+  type QemuBuild,
+  type VmHappening,
+  type VmRecord,
+} from '#engine';
+import { busyboxImage, ImageService } from '#images';
+import { type BridgeIdentity, BridgeNetwork } from '#network';
+import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
+import { type Installation, identifyHost } from '#setup';
+import { lockFolder, openRecordStore, type RecordStore } from '#store';
+import { publishBootFiles } from './boot-files.ts';
+import type { DaemonSettings } from './settings.ts';
+import { VERSION } from './version.ts';
+
+/** systemd and other users of high uids stay below; berth's VMs have 100,000 from here. */
+const FIRST_UID = 1_600_000_000;
+const BUILT_IN_IMAGE = 'berth/busybox:latest';
+const IdentitySchema = v.object({ bridge: v.string(), subnet: v.string() });
+
+export interface RunningDaemon {
+  readonly settings: DaemonSettings;
+  close(): Promise<void>;
+}
+
+export async function startDaemon(
+  settings: DaemonSettings,
+  installation: Installation,
+  log: (line: string) => void,
+): Promise<RunningDaemon> {
+  await files.mkdir(settings.stateFolder, { recursive: true, mode: 0o711 });
+  await files.mkdir(settings.runFolder, { recursive: true, mode: 0o711 });
+  if (/["\n\\,]/.test(settings.stateFolder + settings.runFolder)) {
+    throw new BerthError(
+      'invalid',
+      'daemon.folder',
+      'the state and run folders may not hold quotes, commas, backslashes or newlines',
+      {
+        hint: 'choose others with --state-dir and --run-dir',
+      },
+    );
+  }
+  const lock = lockFolder(settings.stateFolder);
+  const records = openRecordStore(`${settings.stateFolder}/berth.db`);
+  const boot = await publishBootFiles(installation, settings.stateFolder);
+  const firmware = '/usr/share/qemu/qboot.rom';
+  const qemu: Omit<QemuBuild, 'accelerator'> = {
+    binary: '/usr/bin/qemu-system-x86_64',
+    firmware: (await files.exists(firmware)) ? firmware : undefined,
+    kernel: boot.kernel,
+    initramfs: boot.initramfs,
+  };
+  const accelerators = new Accelerators(qemu, `${settings.stateFolder}/accelerators.json`, log);
+  const images = await ImageService.open({ root: `${settings.stateFolder}/images` });
+  const network = settings.isRoot ? await openNetwork(settings, records, log) : undefined;
+  const events = new EventLog();
+  const engine = new Engine(
+    {
+      network: network === undefined ? undefined : networkPort(network),
+      images: { layersOf: async (id) => (await images.rootDiskOf(id)).layers },
+      records: recordPort(records),
+      onHappening: (happening) => events.add(eventOf(happening)),
+      log,
+    },
+    {
+      stateFolder: settings.stateFolder,
+      runFolder: settings.runFolder,
+      build: async () => ({ ...qemu, accelerator: (await accelerators.verdict()).chosen }),
+      launcher: installation.launcher,
+      mkfsExt4: '/sbin/mkfs.ext4',
+      qemuImg: '/usr/bin/qemu-img',
+      firstUid: settings.isRoot ? FIRST_UID : undefined,
+    },
+  );
+  await ensureBuiltInImage(images, log);
+  await engine.open();
+  await network?.reconcile();
+  const context: DockerContext = {
+    engine,
+    images,
+    events,
+    accelerator: () => accelerators.summary(),
+    log,
+    facts: {
+      ...hostFacts(),
+      version: VERSION,
+      apiName: 'berth',
+      guestKernel: boot.guestKernel,
+      operatingSystem: (await identifyHost()).distribution,
+      qemuVersion: await qemuVersion(qemu.binary),
+      stateFolder: settings.stateFolder,
+      startedAtMs: nowMs(),
+      daemonId: daemonId(records),
+    },
+  };
+  const server: Server = await serveDocker(context, { path: settings.socket, mode: 0o660 });
+  // Known before the first start asks; a start that comes sooner waits for it.
+  void accelerators.verdict().catch((error: unknown) => log(messageOf(error)));
+  log(`serving on ${settings.socket}, state in ${settings.stateFolder}`);
+  return {
+    settings,
+    close: async () => {
+      server.close();
+      server.closeAllConnections();
+      await engine.close();
+      await network?.close();
+      await files.rm(settings.socket, { force: true });
+      records.close();
+      lock.release();
+    },
+  };
+}
+
+/** The verdict on accelerators, reached once per daemon and kept on disk. */
+class Accelerators {
+  readonly #qemu: Omit<QemuBuild, 'accelerator'>;
+  readonly #cachePath: string;
+  readonly #log: (line: string) => void;
+  #pending: Promise<AcceleratorVerdict> | undefined;
+  #known: AcceleratorVerdict | undefined;
+
+  constructor(qemu: Omit<QemuBuild, 'accelerator'>, cachePath: string, log: (line: string) => void) {
+    this.#qemu = qemu;
+    this.#cachePath = cachePath;
+    this.#log = log;
+  }
+
+  verdict(): Promise<AcceleratorVerdict> {
+    if (this.#pending === undefined) {
+      this.#pending = judgeAccelerators(this.#qemu, this.#cachePath);
+      this.#pending.then(
+        (verdict) => {
+          this.#known = verdict;
+          this.#log(
+            `accelerator: ${verdict.chosen} (${verdict.probes.map((probe) => `${probe.accelerator}: ${probe.why}`).join('; ')})`,
+          );
+        },
+        // The next start asks again: what was missing may have been installed.
+        () => {
+          this.#pending = undefined;
+        },
+      );
+    }
+    return this.#pending;
+  }
+
+  summary(): { name: string; warnings: readonly string[] } {
+    const name = this.#known?.chosen ?? 'not known yet';
+    const tcg =
+      'WARNING: KVM does not work here; VMs run under TCG (software emulation), which is slow and isolates no tenants';
+    return { name, warnings: name === 'tcg' ? [tcg] : [] };
+  }
+}
+
+async function openNetwork(
+  settings: DaemonSettings,
+  records: RecordStore,
+  log: (line: string) => void,
+): Promise<BridgeNetwork> {
+  const stored = records.list('network').find((record) => record.id === 'bridge')?.document;
+  const parsed = v.safeParse(IdentitySchema, stored);
+  return await BridgeNetwork.open({
+    runFolder: settings.runFolder,
+    identity: parsed.success ? parsed.output : undefined,
+    saveIdentity: (identity: BridgeIdentity) => records.put('network', 'bridge', identity),
+    log,
+  });
+}
+
+function networkPort(network: BridgeNetwork): NetworkPort {
+  return {
+    attach: (request) => network.attach(request),
+    restore: (vmId, attachment, names) => network.restore(vmId, attachment, names),
+    rename: (vmId, names) => network.rename(vmId, names),
+    detach: (vmId) => network.detach(vmId),
+  };
+}
+
+/** Records are written by this program alone and carry a version; a newer one is refused rather than misread. */
+function recordPort(records: RecordStore): {
+  save(record: VmRecord): void;
+  remove(id: string): void;
+  loadAll(): VmRecord[];
+} {
+  return {
+    save: (record) => records.put('vm', record.id, record),
+    remove: (id) => records.remove('vm', id),
+    loadAll: () =>
+      records.list('vm').map(({ id, document }) => {
+        const version = (document as { version?: unknown }).version;
+        if (version !== 1) {
+          throw new BerthError(
+            'unsupported',
+            'record.version',
+            `the record of VM ${id} has version ${String(version)}; this berth reads version 1`,
+            {
+              hint: 'start the newer berth that wrote it',
+            },
+          );
+        }
+        return document as VmRecord;
+      }),
+  };
+}
+
+function eventOf(happening: VmHappening): Parameters<EventLog['add']>[0] {
+  const { record } = { record: happening.vm };
+  return {
+    type: 'container',
+    action: happening.action,
+    id: record.id,
+    attributes: {
+      ...record.spec.labels,
+      image: record.spec.imageReference,
+      name: record.name,
+      ...happening.attributes,
+    },
+    timeMs: happening.timeMs,
+  };
+}
+
+/** The first `run` needs no registry: the image is made from Debian's busybox when it is not there. */
+async function ensureBuiltInImage(images: ImageService, log: (line: string) => void): Promise<void> {
+  if ((await images.list()).some((image) => image.tags.includes(BUILT_IN_IMAGE))) return;
+  try {
+    await images.createFromTar({ ...(await busyboxImage({ busyboxPath: '/bin/busybox' })), reference: BUILT_IN_IMAGE });
+    log(`made the image ${BUILT_IN_IMAGE}`);
+  } catch (error) {
+    log(`the image ${BUILT_IN_IMAGE} could not be made: ${messageOf(error)}`);
+  }
+}
+
+async function qemuVersion(binary: string): Promise<string> {
+  try {
+    const { stdout } = await runChecked([binary, '--version']);
+    return /version ([0-9.]+)/.exec(stdout)?.[1] ?? 'unknown';
+  } catch (error) {
+    return `missing (${messageOf(error)})`;
+  }
+}
+
+function daemonId(records: RecordStore): string {
+  const stored = records.list('daemon').find((record) => record.id === 'id')?.document;
+  if (typeof stored === 'string') return stored;
+  const id = randomUUID();
+  records.put('daemon', 'id', id);
+  return id;
+}

@@ -1,0 +1,21 @@
+import { arch, cpus, hostname, release, totalmem } from 'node:os';
+
+export interface HostFacts {
+  readonly hostName: string;
+  readonly kernelVersion: string;
+  /** In OCI's words: amd64, arm64. */
+  readonly architecture: string;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+}
+
+export function hostFacts(): HostFacts {
+  const architectures: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' };
+  return {
+    hostName: hostname(),
+    kernelVersion: release(),
+    architecture: architectures[arch()] ?? arch(),
+    cpus: cpus().length,
+    memoryBytes: totalmem(),
+  };
+}
