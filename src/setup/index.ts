@@ -1,1 +1,1 @@
-export {};
+export { buildInitramfs, type InitramfsEntry, packInitramfs } from './initramfs.ts';
