@@ -2,6 +2,7 @@
 
 #include "files.h"
 #include "log.h"
+#include "guest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,10 +23,13 @@ static void load_module(const char *name)
 		log_line("module %s: %s", name, strerror(errno));
 		return;
 	}
+	uint64_t t0 = boottime_ns();
 	if (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
 		log_line("module %s: %s", name, strerror(errno));
+	uint64_t t1 = boottime_ns();
 	close(fd);
 	unlink(path);
+	log_line("%s %u at %u", name, (unsigned)((t1-t0)/1000), (unsigned)((t1-guest.started_ns)/1000));
 }
 
 void load_modules(void)
@@ -41,7 +45,7 @@ void load_modules(void)
 		order_next = end ? end + 1 : name + strlen(name);
 		if (end)
 			*end = '\0';
-		if (strcmp(name, "@configure") == 0)
+		if (*name == '@')
 			return;
 		if (*name)
 			load_module(name);

@@ -71,6 +71,6 @@ describe('kernel modules', () => {
     const archive = buildInitramfs(Buffer.from('PROGRAM'), (name) => (name === 'erofs' ? module() : undefined));
     const text = archive.toString('latin1');
     assert.match(text, /init\0+PROGRAM/);
-    assert.match(text, /modules\/order\0+erofs\n@configure\n/);
+    assert.match(text, /modules\/order\0+erofs\n@configure\n@network\n/);
   });
 });

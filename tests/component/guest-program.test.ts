@@ -376,6 +376,26 @@ describe('a configured guest', { timeout: 240_000 }, () => {
     }
   });
 
+  test('no bytes from the host, however framed, bring it down', async () => {
+    const { encodeFrames } = await import('../../src/engine/guest-channel/frame.ts');
+    const { seededRandom } = await import('../../src/engine/guest-channel/guest-double.ts');
+    const random = seededRandom(7);
+    const noise = (length: number) => Buffer.from(Array.from({ length }, () => Math.floor(random() * 256)));
+    for (const type of [0, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14, 99]) {
+      for (let round = 0; round < 30; round += 1) {
+        session.socket.write(encodeFrames(type, 1 + Math.floor(random() * 3), noise(Math.floor(random() * 200))));
+      }
+    }
+    session.socket.write(encodeFrames(3, 4, Buffer.alloc(1024 * 1024, 0xff)));
+    session.socket.write(noise(100_000));
+    session.socket.end();
+    await session.closed;
+    session = new GuestSession(await guest.connect());
+    await session.channel.hello({ rejoin: true });
+    session.channel.resume(0, { stdout: 0, stderr: 0 });
+    assert.equal((await sh('echo alive')).stdout.toString(), 'alive\n');
+  });
+
   test('the kernel killing for memory is told', async () => {
     const { exit } = await sh('x=0123456789abcdef; while :; do x=$x$x; done', { oomScoreAdj: 1000 });
     assert.equal(exit?.oomKilled, true);

@@ -18,7 +18,7 @@ import { guestArtifacts } from './guest-artifacts.ts';
 
 const KERNEL_OPTIONS =
   'console=ttyS0 quiet panic=-1 reboot=t rdinit=/init mitigations=off cryptomgr.notests random.trust_cpu=on ' +
-  '8250.nr_uarts=1 no_timer_check audit=0 rcupdate.rcu_expedited=1';
+  '8250.nr_uarts=1 no_timer_check audit=0 rcupdate.rcu_expedited=1 init_on_alloc=0';
 
 const BOOT_DEADLINE_MS = 60_000;
 
@@ -55,7 +55,7 @@ export class BareGuest {
     writeFileSync(root, descriptor);
     writeFileSync(data, '');
     truncateSync(data, 256 * 1024 * 1024);
-    execFileSync('mkfs.ext4', ['-q', '-F', '-E', 'lazy_itable_init=1,lazy_journal_init=1', data]);
+    execFileSync('mkfs.ext4', ['-q', '-F', '-E', 'assume_storage_prezeroed=1,lazy_journal_init=1', data]);
     const drives =
       layers.length === 0
         ? []
