@@ -199,13 +199,11 @@ int main(void)
 	write_text(guest.proc, "sys/kernel/modprobe", "\n");
 	guest.epoll = epoll_create1(EPOLL_CLOEXEC);
 	int signals = open_signals();
-	log_line("main %u", (unsigned)((boottime_ns()-guest.started_ns)/1000));
 	load_modules();
 	if (guest.epoll < 0 || signals < 0 || !open_port(PORT_WAIT_MS)) {
 		log_fatal("no virtio port named berth.agent: %s", strerror(errno));
 		power_off();
 	}
-	log_line("loop %u", (unsigned)((boottime_ns()-guest.started_ns)/1000));
 	for (;;) {
 		bool more = read_port(handle_message);
 		more |= move_streams();

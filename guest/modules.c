@@ -2,7 +2,6 @@
 
 #include "files.h"
 #include "log.h"
-#include "guest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,13 +22,10 @@ static void load_module(const char *name)
 		log_line("module %s: %s", name, strerror(errno));
 		return;
 	}
-	uint64_t t0 = boottime_ns();
 	if (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
 		log_line("module %s: %s", name, strerror(errno));
-	uint64_t t1 = boottime_ns();
 	close(fd);
 	unlink(path);
-	log_line("%s %u at %u", name, (unsigned)((t1-t0)/1000), (unsigned)((t1-guest.started_ns)/1000));
 }
 
 void load_modules(void)

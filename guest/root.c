@@ -19,7 +19,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TP log_line("l%d at %u", __LINE__, (unsigned)((boottime_ns()-guest.started_ns)/1000));
 /* In the initramfs: /l/N layer N, /d the writable disk, /c the files bound over /etc, /r the overlay. Short names:
  * the overlay's option string is one page, and 127 layers must fit. */
 
@@ -76,7 +75,7 @@ static bool mount_layers(const struct root_plan *plan, char *what, size_t size)
 		mkdir_quiet("/l/0"); /* the overlay needs one lower folder, empty */
 		return true;
 	}
-	TP snprintf(what, size, "finding the root disk");
+	snprintf(what, size, "finding the root disk");
 	if (!find_disk("root", name, sizeof name))
 		return false;
 	snprintf(device, sizeof device, "/dev/%s", name);
@@ -85,7 +84,7 @@ static bool mount_layers(const struct root_plan *plan, char *what, size_t size)
 		return false;
 	bool good = true;
 	for (size_t i = 0; good && i < plan->layer_count; i++) {
-		TP snprintf(what, size, "layer %zu", i);
+		snprintf(what, size, "layer %zu", i);
 		good = add_partition(disk, (int)i + 1, &plan->layers[i]);
 		snprintf(device, sizeof device, "/dev/%s%zu", name, i + 1);
 		snprintf(point, sizeof point, "/l/%zu", i);
@@ -111,10 +110,10 @@ static void copy_root_attributes(const struct root_plan *plan)
 static bool mount_data(const struct root_plan *plan, char *what, size_t size)
 {
 	char name[NAME_MAX + 1], device[NAME_MAX + 32];
-	TP snprintf(what, size, "finding the writable disk");
+	snprintf(what, size, "finding the writable disk");
 	if (!find_disk("data", name, sizeof name))
 		return false;
-	TP snprintf(what, size, "mounting the writable disk");
+	snprintf(what, size, "mounting the writable disk");
 	snprintf(device, sizeof device, "/dev/%s", name);
 	mkdir_quiet("/d");
 	if (mount(device, "/d", "ext4", MS_NOATIME, "discard"))
@@ -134,7 +133,7 @@ static bool mount_overlay(const struct root_plan *plan, char *what, size_t size)
 					 "upperdir=/d/u,workdir=/d/w,index=off,metacopy=off,redirect_dir=off,xino=off,lowerdir=");
 	for (size_t i = count; i-- > 0;) /* the overlay wants the topmost first */
 		length += (size_t)snprintf(options + length, sizeof options - length, i ? "%zu:" : "%zu", i);
-	TP snprintf(what, size, "mounting the overlay");
+	snprintf(what, size, "mounting the overlay");
 	mkdir_quiet("/r");
 	if (chdir("/l") || mount("overlay", "/r", "overlay", 0, options))
 		return false;
@@ -145,7 +144,7 @@ static bool mount_overlay(const struct root_plan *plan, char *what, size_t size)
 
 static bool write_bound_files(const struct root_plan *plan, char *what, size_t size)
 {
-	TP snprintf(what, size, "writing /etc files");
+	snprintf(what, size, "writing /etc files");
 	mkdir_quiet("/c");
 	/* Its own small file system: a bind mount of an initramfs file would show the initramfs in statfs. */
 	if (mount("tmpfs", "/c", "tmpfs", MS_NOSUID | MS_NODEV, "size=4m,mode=0755"))
@@ -206,14 +205,14 @@ static void bind_over(int from, const char *name, const char *target)
 
 static bool switch_root(char *what, size_t size)
 {
-	TP snprintf(what, size, "switching root");
+	snprintf(what, size, "switching root");
 	return chdir("/r") == 0 && mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 && chdir("/") == 0;
 }
 
 static bool mount_at(const char *type, const char *target, unsigned long flags, const char *options, char *what,
 		     size_t size)
 {
-	TP snprintf(what, size, "mounting %s", target);
+	snprintf(what, size, "mounting %s", target);
 	return make_folders(target, 0755) && mount(type, target, type, flags, options) == 0;
 }
 
@@ -292,7 +291,7 @@ static bool mount_tmpfs(const struct field *field, char *what, size_t size)
 	size_t length = strlen(target);
 	char *options = length < field->length ? target + length + 1 : target + length;
 	unsigned long flags = parse_options(options, rest, sizeof rest);
-	TP snprintf(what, size, "mounting tmpfs at %s", target);
+	snprintf(what, size, "mounting tmpfs at %s", target);
 	bool good = make_folders(target, 0755) && mount("tmpfs", target, "tmpfs", flags, rest) == 0;
 	int error = errno;
 	free(target);
@@ -332,6 +331,6 @@ bool build_root(const struct root_plan *plan, char *what, size_t size)
 	close(files);
 	if (!mount_wishes(plan, what, size))
 		return false;
-	TP snprintf(what, size, "making the root read-only");
+	snprintf(what, size, "making the root read-only");
 	return !plan->read_only || mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0;
 }
