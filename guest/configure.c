@@ -179,6 +179,8 @@ static bool apply(struct configuration *configuration, const uint8_t *payload, s
 {
 	const char *step = "";
 	load_modules();
+	if (configuration->has_network)
+		load_modules();
 	if (configuration->clock_ns && !set_clock(configuration->clock_ns))
 		log_line("setting the clock: %s", strerror(errno));
 	if (configuration->entropy.length && !add_entropy(&configuration->entropy))

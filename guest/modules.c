@@ -41,7 +41,7 @@ void load_modules(void)
 		order_next = end ? end + 1 : name + strlen(name);
 		if (end)
 			*end = '\0';
-		if (strcmp(name, "@configure") == 0)
+		if (*name == '@')
 			return;
 		if (*name)
 			load_module(name);

@@ -249,6 +249,7 @@ bool write_port(void)
 		port.transmit_start = port.transmit_end = 0;
 		take_control();
 		pump_processes();
+		take_control(); /* what the pump had to tell */
 	}
 	if (port.transmit_start == port.transmit_end)
 		return false;

@@ -97,7 +97,17 @@ static bool mount_layers(const struct root_plan *plan, char *what, size_t size)
 	return good;
 }
 
-static bool mount_data(char *what, size_t size)
+/* The overlay shows the upper folder's own owner and mode at "/": on a fresh disk those of the image's root. */
+static void copy_root_attributes(const struct root_plan *plan)
+{
+	char top[32];
+	struct stat about;
+	snprintf(top, sizeof top, "/l/%zu", plan->layer_count ? plan->layer_count - 1 : 0);
+	if (stat(top, &about) || chown("/d/u", about.st_uid, about.st_gid) || chmod("/d/u", about.st_mode & 07777))
+		log_line("root folder: %s", strerror(errno));
+}
+
+static bool mount_data(const struct root_plan *plan, char *what, size_t size)
 {
 	char name[NAME_MAX + 1], device[NAME_MAX + 32];
 	snprintf(what, size, "finding the writable disk");
@@ -108,8 +118,9 @@ static bool mount_data(char *what, size_t size)
 	mkdir_quiet("/d");
 	if (mount(device, "/d", "ext4", MS_NOATIME, "discard"))
 		return false;
-	mkdir_quiet("/d/u");
 	mkdir_quiet("/d/w");
+	if (mkdir("/d/u", 0755) == 0)
+		copy_root_attributes(plan);
 	guest.data_disk = open("/d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return guest.data_disk >= 0;
 }
@@ -147,16 +158,42 @@ static bool write_bound_files(const struct root_plan *plan, char *what, size_t s
 
 /* From here on "/" is the image's root: its symlinks resolve inside it. A step that fails on a strange image (a loop
  * of symlinks, a file in place of /etc) is logged, not fatal: the process may do without. */
+static void make_file(const char *path)
+{
+	/* Follows a dangling symlink by hand, to make the folders on its way: images ship /etc/resolv.conf as a
+	 * symlink into /run. A circle of symlinks is replaced. */
+	enum { HOPS_MAX = 8 };
+	char at[PATH_MAX], link[PATH_MAX], next[2 * PATH_MAX];
+	int hops = 0;
+	snprintf(at, sizeof at, "%s", path);
+	for (ssize_t length; hops < HOPS_MAX && (length = readlink(at, link, sizeof link - 1)) > 0; hops++) {
+		link[length] = '\0';
+		char *slash = strrchr(at, '/');
+		if (link[0] == '/')
+			snprintf(next, sizeof next, "%s", link);
+		else
+			snprintf(next, sizeof next, "%.*s/%s", slash ? (int)(slash - at) : 0, at, link);
+		if (strlen(next) >= sizeof at)
+			return;
+		memcpy(at, next, strlen(next) + 1);
+		make_parents(at);
+	}
+	if (hops == HOPS_MAX) {
+		unlink(path);
+		snprintf(at, sizeof at, "%s", path);
+	}
+	make_parents(at);
+	int fd = open(at, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
+	if (fd >= 0)
+		close(fd);
+}
+
 static void bind_over(int from, const char *name, const char *target)
 {
 	struct stat about;
 	char source[64];
-	if (stat(target, &about)) {
-		make_parents(target);
-		int fd = open(target, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
-		if (fd >= 0)
-			close(fd);
-	}
+	if (stat(target, &about))
+		make_file(target);
 	snprintf(source, sizeof source, "%s", name);
 	if (fchdir(from) || mount(source, target, NULL, MS_BIND, NULL))
 		log_line("%s: %s", target, strerror(errno));
@@ -280,7 +317,7 @@ static bool mount_wishes(const struct root_plan *plan, char *what, size_t size)
 
 bool build_root(const struct root_plan *plan, char *what, size_t size)
 {
-	if (!mount_layers(plan, what, size) || !mount_data(what, size) || !mount_overlay(plan, what, size) ||
+	if (!mount_layers(plan, what, size) || !mount_data(plan, what, size) || !mount_overlay(plan, what, size) ||
 	    !write_bound_files(plan, what, size))
 		return false;
 	int files = open("/c", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -44,7 +44,8 @@ function padded(bytes: Buffer): Buffer {
 
 /**
  * Modules the guest program needs, in the order of its boot: those after the marker are loaded when the guest is
- * configured, so that a template paused before meets the disks and the network card of its clones.
+ * configured, so that a template paused before meets the disks and the network card of its clones; the network's only
+ * when it has one.
  */
 export const GUEST_MODULES: readonly string[] = [
   'virtio_pci',
@@ -54,6 +55,7 @@ export const GUEST_MODULES: readonly string[] = [
   'overlay',
   '@configure',
   'virtio_blk',
+  '@network',
   'virtio_net',
 ];
 

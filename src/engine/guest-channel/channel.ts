@@ -261,32 +261,43 @@ export class GuestChannel {
     switch (message.type) {
       case 'hello-ack':
         for (const { id, stdinBytes } of message.hello.processes) this.#received.set(id, stdinBytes);
-        return this.#requests.answer('HELLO', message.hello);
+        this.#requests.answer('HELLO', message.hello);
+        break;
       case 'configured':
-        return this.#requests.answer('CONFIGURE', message.outcome);
+        this.#requests.answer('CONFIGURE', message.outcome);
+        break;
       case 'started':
         if (!message.outcome.ok) this.#forget(message.id);
-        return this.#requests.answer(`START ${message.id}`, message.outcome);
+        this.#requests.answer(`START ${message.id}`, message.outcome);
+        break;
       case 'output':
-        return this.#output(message);
+        this.#output(message);
+        break;
       case 'exited':
         this.#flows.get(message.id)?.stdin.fail(stdinClosed(message.id));
-        return this.#handlers.onExited(message.id, message.exit);
+        this.#handlers.onExited(message.id, message.exit);
+        break;
       case 'stdin-window':
         this.#flows.get(message.id)?.stdin.open(message.offset);
-        return this.#pumpStdin(message.id);
+        this.#pumpStdin(message.id);
+        break;
       case 'top-reply':
-        return this.#requests.answer(`TOP ${message.request}`, message.entries);
+        this.#requests.answer(`TOP ${message.request}`, message.entries);
+        break;
       case 'memory-reply':
-        return this.#requests.answer(`MEMORY ${message.request}`, message.memory);
+        this.#requests.answer(`MEMORY ${message.request}`, message.memory);
+        break;
       case 'pong':
-        return this.#requests.answer(`PING ${message.request}`, undefined);
+        this.#requests.answer(`PING ${message.request}`, undefined);
+        break;
       case 'log':
-        return this.#handlers.onLog(message.text);
+        this.#handlers.onLog(message.text);
+        break;
       case 'synced':
-        return this.#handlers.onSynced();
+        this.#handlers.onSynced();
+        break;
       case 'unknown':
-        return;
+        break;
     }
   }
 
