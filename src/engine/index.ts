@@ -7,6 +7,15 @@ export {
 } from './accelerator.ts';
 export { Engine, NAME_PATTERN } from './engine.ts';
 export type { Exec, ExecSpec, ExecState } from './exec.ts';
+export {
+  GuestChannel,
+  type GuestChannelHandlers,
+  type GuestConfiguration,
+  type GuestLayer,
+  type GuestProcessSpec,
+  type ProcessExit,
+  type StartOutcome,
+} from './guest-channel/index.ts';
 export { hasMachine } from './lifecycle.ts';
 export { followLog } from './log-follow.ts';
 export type {
