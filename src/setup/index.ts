@@ -1,2 +1,3 @@
+export { buildInitramfs, type InitramfsEntry, packInitramfs } from './initramfs.ts';
 export { debianPackages, identifyHost, installCommand, missingPackages } from './packages.ts';
 export { type Installation, installationAt, thisInstallation } from './paths.ts';
