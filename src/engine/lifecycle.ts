@@ -121,10 +121,10 @@ function start(record: VmRecord): Decision {
 function tornDown(record: VmRecord, keep: boolean): Decision {
   if (record.state.name !== 'ending') return same(record);
   const ended = { ...record, machine: undefined, network: undefined };
-  if (record.removal === 'when_ended' || (record.spec.autoRemove && record.startedAtMs !== undefined && !keep)) {
+  if (record.removal === 'when_ended' || (record.spec.autoRemove && !keep))
     return to(ended, { name: 'removing' }, ['delete']);
-  }
-  if (record.startedAtMs === undefined) return to(ended, { name: 'created', failure: record.state.exit }, []);
+  if (record.startedAtMs === undefined && record.run <= 1)
+    return to(ended, { name: 'created', failure: record.state.exit }, []);
   return to(ended, { name: 'exited', exit: record.state.exit }, []);
 }
 

@@ -30,7 +30,9 @@ interface VmEvents {
   changed: [];
   started: [];
   startFailed: [BerthError];
-  /** All of it is over: the machine is gone and the log complete. */
+  /** The main process ran and is over: the machine is gone and the log complete. */
+  exited: [ExitFacts];
+  /** As `exited`, and also after a start that failed. */
   ended: [ExitFacts];
   removed: [];
 }
@@ -190,7 +192,7 @@ export class Vm {
     return await new Promise((resolve, reject) => {
       let last = exitOf(state);
       const settle = (): void => {
-        this.#events.off('ended', onEnded);
+        this.#events.off('exited', onEnded);
         this.#events.off('removed', onRemoved);
         signal.removeEventListener('abort', onAbort);
         resolve(last);
@@ -204,7 +206,7 @@ export class Vm {
         settle();
         reject(new BerthError('cancelled', 'wait.cancelled', 'the client left'));
       };
-      this.#events.on('ended', onEnded);
+      this.#events.on('exited', onEnded);
       this.#events.on('removed', onRemoved);
       signal.addEventListener('abort', onAbort, { once: true });
     });
@@ -342,7 +344,9 @@ export class Vm {
     const { state } = this.#record;
     if (event.type === 'process_started' && state.name === 'running') this.#events.emit('started');
     if (event.type === 'torn_down' && before.state.name === 'ending') {
-      if (state.name === 'created') this.#events.emit('startFailed', this.#lastError ?? failureOf(before.state.exit));
+      if (before.startedAtMs === undefined)
+        this.#events.emit('startFailed', this.#lastError ?? failureOf(before.state.exit));
+      else this.#events.emit('exited', before.state.exit);
       this.#events.emit('ended', before.state.exit);
     }
   }
