@@ -175,13 +175,15 @@ export class ContentStore {
     for (const folder of [this.#blobs, this.#layers]) {
       for (const name of await files.readdir(folder)) {
         const hex = CONTENT.exec(name)?.[1];
-        if (hex === undefined || isHeld(hex)) continue;
+        if (hex === undefined) continue;
         const path = join(folder, name);
         const digest = `sha256:${hex}` as Digest;
-        // First forgotten, then removed, so that no pull counts on a file that is about to go.
+        const { size } = await files.stat(path);
+        // Nothing may come between this question and the removal: a pull claims first and then looks what is known.
+        if (isHeld(hex)) continue;
         if (folder === this.#layers) this.#known.delete(digest);
-        freedBytes += (await files.stat(path)).size;
-        await files.rm(path, { force: true });
+        await files.unlink(path);
+        freedBytes += size;
         removed.add(digest);
       }
     }
