@@ -88,6 +88,17 @@ describe('the image service', () => {
     }
   });
 
+  test('an image is held while it is saved, and let go when the client leaves before the first byte', async () => {
+    await images.import(once(rootFs), { reference: 'mine:1' });
+    const [stream, unread] = [await images.save(['mine:1']), await images.save(['mine:1'])];
+    await images.remove('mine:1');
+    unread.destroy();
+    const other = await fresh('held');
+    assert.equal((await other.load(stream)).length, 1);
+    await images.collectGarbage();
+    assert.deepEqual(await readdir(join(folder, 'one/layers/sha256')), []);
+  });
+
   test('an archive in the OCI layout alone loads, and names nothing by a bare tag', async () => {
     await images.import(once(rootFs), { reference: 'mine:1' });
     const saved = await collect(await images.save(['mine:1']));

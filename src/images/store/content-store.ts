@@ -11,7 +11,6 @@
  * refers to yet.
  */
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { BerthError, type Digest, errnoOf } from '#base';
 import { files } from '#platform';
 import {
@@ -154,11 +153,6 @@ export class ContentStore {
     } finally {
       await image.close();
     }
-  }
-
-  /** As `layerTar`, as a stream for those who pipe. */
-  layerTarStream(diffId: Digest): Readable {
-    return Readable.from(this.layerTar(diffId), { objectMode: false });
   }
 
   /** Removes every file that neither `state` nor a lease names. Run it inside the index's `exclusively`. */
