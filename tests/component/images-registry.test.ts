@@ -368,17 +368,25 @@ describe('pulling from a registry', () => {
   });
 
   test('garbage collection leaves alone what a running pull has claimed', async () => {
-    const { images } = await openStore();
+    const { images, root } = await openStore();
+    const isBig = (path: string): boolean => isBlob(path, big.blobs[0]?.digest);
     await withFault(
+      // The large layer waits a second, in which the small one is done and named by nothing but the pull's lease.
       (path, count) =>
-        isBlob(path, big.blobs[0]?.digest) && count === 0 ? { kind: 'cut', afterBytes: 2_000_000 } : undefined,
+        isBig(path) && count === 0 ? { kind: 'status', status: 503, headers: { 'retry-after': '1' } } : undefined,
       async () => {
-        const pulling = images.pull(`${proxy.host}/team/big`);
-        for (let round = 0; round < 20; round += 1) await images.collectGarbage({ all: true });
-        await pulling;
-        for (const layer of (await images.rootDiskOf(big.id)).layers) await stat(layer.path);
+        const sweeps: Promise<number>[] = [];
+        const sweep = async (): Promise<number> => {
+          await images.collectGarbage({ all: true });
+          return (await layerFiles(root)).filter((name) => name.endsWith('.erofs')).length;
+        };
+        await images.pull(`${proxy.host}/team/big`, {
+          onProgress: ({ status }) => status === 'Pull complete' && sweeps.push(sweep()),
+        });
+        assert.deepEqual((await Promise.all(sweeps))[0], 1, 'the small layer was swept away');
       },
     );
+    for (const layer of (await images.rootDiskOf(big.id)).layers) await stat(layer.path);
   });
 
   test('a daemon killed in the middle of a pull leaves a store that opens, without its leftovers', async () => {
