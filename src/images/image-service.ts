@@ -1,4 +1,4 @@
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { BerthError, type Digest } from '#base';
 import { imageDiskUsage, imageHistory, inspectImage, listImages, rootDiskOf } from './operations/catalog.ts';
 import type {
@@ -22,7 +22,7 @@ import { importImage } from './operations/import.ts';
 import { loadImages } from './operations/load.ts';
 import { pullImage } from './operations/pull.ts';
 import { collectGarbage, removeImage } from './operations/remove.ts';
-import { prepareSave } from './operations/save.ts';
+import { saveImages } from './operations/save.ts';
 import { searchImages } from './operations/search.ts';
 import type { RunConfig } from './registry/manifest.ts';
 import { canonicalName, parseReference } from './registry/reference.ts';
@@ -84,8 +84,8 @@ export class ImageService implements ImageTransfers, ImageCatalog, ImageNames {
     return loadImages(this.#store, tar, options);
   }
 
-  async save(names: readonly string[]): Promise<Readable> {
-    return Readable.from(await prepareSave(this.#store, names), { objectMode: false });
+  save(names: readonly string[]): Promise<Readable> {
+    return saveImages(this.#store, names);
   }
 
   import(tar: AsyncIterable<Buffer>, options: ImportOptions = {}): Promise<Digest> {

@@ -7,6 +7,7 @@
  */
 import { BerthError, type Digest, shortId } from '#base';
 import { monotonicMs } from '#platform';
+import { translate } from '../layers/layer-conversion.ts';
 import {
   checkDescriptors,
   type Descriptor,
@@ -35,6 +36,14 @@ const PARALLEL_LAYERS = 3;
 const PROGRESS_EVERY_MS = 100;
 
 export async function pullImage(store: ImageStore, name: string, options: PullOptions): Promise<PullResult> {
+  try {
+    return await pull(store, name, options);
+  } catch (error) {
+    throw translate(error, options.signal);
+  }
+}
+
+async function pull(store: ImageStore, name: string, options: PullOptions): Promise<PullResult> {
   const reference = parseReference(name);
   const { signal } = options;
   const emit: ProgressListener = options.onProgress ?? (() => {});

@@ -3,11 +3,11 @@
  * Layers are made again from their recipes and checked against their diffIDs on the way out.
  */
 import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
 import { BerthError, type Digest } from '#base';
 import { digestOf, digestOfBytes } from '../layers/layer-conversion.ts';
 import { type ImageConfig, MEDIA_TYPES } from '../registry/manifest.ts';
 import { canonicalName, familiarReference, parseReference } from '../registry/reference.ts';
-import type { Lease } from '../store/content-store.ts';
 import type { ImageStore } from '../store/image-store.ts';
 import { tarEnd, tarFile, tarHeader, tarPadding } from '../tar/tar-writer.ts';
 
@@ -21,7 +21,7 @@ interface SavedImage {
 }
 
 /** @throws images.not_found (not_found) before the first byte; layer.diff_id_mismatch (data_loss) within. */
-export async function prepareSave(store: ImageStore, names: readonly string[]): Promise<AsyncGenerator<Buffer>> {
+export async function saveImages(store: ImageStore, names: readonly string[]): Promise<Readable> {
   const byId = new Map<Digest, Set<string>>();
   const lease = store.content.lease();
   try {
@@ -37,7 +37,10 @@ export async function prepareSave(store: ImageStore, names: readonly string[]): 
       const { raw, config } = await store.config(id);
       images.push({ id, raw, config, names: [...tags].sort(), manifest: manifestFor(store, id, raw, config) });
     }
-    return archive(store, images, lease);
+    const stream = Readable.from(archive(store, images), { objectMode: false });
+    // Also when nobody ever reads: a client may be gone before the first byte.
+    stream.once('close', () => lease.release());
+    return stream;
   } catch (error) {
     lease.release();
     throw error;
@@ -77,30 +80,26 @@ function tarBytesOf(store: ImageStore, diffId: Digest): number {
   });
 }
 
-async function* archive(store: ImageStore, images: readonly SavedImage[], lease: Lease): AsyncGenerator<Buffer> {
-  try {
-    yield tarHeader({ path: 'blobs', type: 'directory' });
-    yield tarHeader({ path: 'blobs/sha256', type: 'directory' });
-    const written = new Set<Digest>();
-    for (const image of images) {
-      for (const blob of [image.raw, image.manifest]) {
-        const digest = digestOfBytes(blob);
-        if (!written.has(digest)) yield tarFile(blobPath(digest), blob);
-        written.add(digest);
-      }
-      for (const diffId of image.config.diffIds) {
-        if (!written.has(diffId)) yield* layerMember(store, diffId);
-        written.add(diffId);
-      }
+async function* archive(store: ImageStore, images: readonly SavedImage[]): AsyncGenerator<Buffer> {
+  yield tarHeader({ path: 'blobs', type: 'directory' });
+  yield tarHeader({ path: 'blobs/sha256', type: 'directory' });
+  const written = new Set<Digest>();
+  for (const image of images) {
+    for (const blob of [image.raw, image.manifest]) {
+      const digest = digestOfBytes(blob);
+      if (!written.has(digest)) yield tarFile(blobPath(digest), blob);
+      written.add(digest);
     }
-    yield tarFile('index.json', JSON.stringify(ociIndex(images)));
-    yield tarFile('manifest.json', JSON.stringify(images.map(dockerManifest)));
-    yield tarFile('oci-layout', '{"imageLayoutVersion":"1.0.0"}');
-    yield tarFile('repositories', JSON.stringify(repositories(images)));
-    yield tarEnd();
-  } finally {
-    lease.release();
+    for (const diffId of image.config.diffIds) {
+      if (!written.has(diffId)) yield* layerMember(store, diffId);
+      written.add(diffId);
+    }
   }
+  yield tarFile('index.json', JSON.stringify(ociIndex(images)));
+  yield tarFile('manifest.json', JSON.stringify(images.map(dockerManifest)));
+  yield tarFile('oci-layout', '{"imageLayoutVersion":"1.0.0"}');
+  yield tarFile('repositories', JSON.stringify(repositories(images)));
+  yield tarEnd();
 }
 
 function blobPath(digest: Digest): string {

@@ -11,7 +11,6 @@
  * refers to yet.
  */
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { BerthError, type Digest, errnoOf } from '#base';
 import { files } from '#platform';
 import {
@@ -156,11 +155,6 @@ export class ContentStore {
     }
   }
 
-  /** As `layerTar`, as a stream for those who pipe. */
-  layerTarStream(diffId: Digest): Readable {
-    return Readable.from(this.layerTar(diffId), { objectMode: false });
-  }
-
   /** Removes every file that neither `state` nor a lease names. Run it inside the index's `exclusively`. */
   async sweep(state: IndexState): Promise<SweepResult> {
     const wanted = new Set<string>();
@@ -175,13 +169,15 @@ export class ContentStore {
     for (const folder of [this.#blobs, this.#layers]) {
       for (const name of await files.readdir(folder)) {
         const hex = CONTENT.exec(name)?.[1];
-        if (hex === undefined || isHeld(hex)) continue;
+        if (hex === undefined) continue;
         const path = join(folder, name);
         const digest = `sha256:${hex}` as Digest;
-        // First forgotten, then removed, so that no pull counts on a file that is about to go.
+        const { size } = await files.stat(path);
+        // Nothing may come between this question and the removal: a pull claims first and then looks what is known.
+        if (isHeld(hex)) continue;
         if (folder === this.#layers) this.#known.delete(digest);
-        freedBytes += (await files.stat(path)).size;
-        await files.rm(path, { force: true });
+        await files.unlink(path);
+        freedBytes += size;
         removed.add(digest);
       }
     }

@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import { BerthError, type Digest, isDigest } from '#base';
 import { files } from '#platform';
+import { translate } from '../layers/layer-conversion.ts';
 
 const DigestText = v.pipe(
   v.string(),
@@ -108,7 +109,11 @@ export class ImageIndex {
       layers: [...draft.layers.values()],
       references: Object.fromEntries(draft.references),
     };
-    await files.writeFileAtomic(this.#path, JSON.stringify(stored));
+    try {
+      await files.writeFileAtomic(this.#path, JSON.stringify(stored));
+    } catch (error) {
+      throw translate(error);
+    }
     this.#state = draft;
     return result;
   }

@@ -43,7 +43,7 @@ export class ImageStore {
    * @throws images.ambiguous (invalid) when a prefix fits several ids.
    */
   find(name: string): ImageRecord | undefined {
-    const { images, references } = this.index.state;
+    const { images } = this.index.state;
     const named = this.#findNamed(name);
     if (named !== undefined) return named;
     const prefix = ID_PREFIX.exec(name)?.[1];
@@ -52,7 +52,7 @@ export class ImageStore {
     if (found.length > 1) {
       throw new BerthError('invalid', 'images.ambiguous', `image id prefix ${name} fits ${found.length} images`);
     }
-    return found[0] ?? (references.has(name) ? images.get(references.get(name) ?? ('' as Digest)) : undefined);
+    return found[0];
   }
 
   #findNamed(name: string): ImageRecord | undefined {
