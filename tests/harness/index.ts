@@ -1,0 +1,1 @@
+export { startTestDaemon, type TestDaemon, type TestDaemonOptions } from './daemon.ts';
