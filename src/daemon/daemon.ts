@@ -55,7 +55,7 @@ export async function startDaemon(
   const boot = await publishBootFiles(installation, settings.stateFolder);
   const firmware = '/usr/share/qemu/qboot.rom';
   const qemu: Omit<QemuBuild, 'accelerator'> = {
-    binary: '/usr/bin/qemu-system-x86_64',
+    binary: process.env['BERTH_QEMU'] || '/usr/bin/qemu-system-x86_64',
     firmware: (await files.exists(firmware)) ? firmware : undefined,
     kernel: boot.kernel,
     initramfs: boot.initramfs,

@@ -406,7 +406,10 @@ export class Vm {
           mac: spec.network.mac,
         })
       : undefined;
-    if (this.#record.state.name !== 'starting' || this.#record.run !== run) return;
+    if (!this.#isStarting(run)) {
+      await this.#ports.network?.detach(id);
+      return;
+    }
     const machine = await RunningMachine.launch({
       launcher: this.#settings.launcher,
       build,
@@ -434,6 +437,10 @@ export class Vm {
     await link.hello(false, BOOT_DEADLINE_MS);
     this.#mark('agentMs');
     await this.#configureAndStart(link, extents);
+  }
+
+  #isStarting(run: number): boolean {
+    return this.#record.state.name === 'starting' && this.#record.run === run;
   }
 
   async #configureAndStart(link: GuestLink, extents: readonly Extent[]): Promise<void> {

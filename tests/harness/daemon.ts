@@ -26,7 +26,11 @@ export interface TestDaemon {
   call(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }>;
   /** SIGTERM and the wait for the end: VMs run on. The folders stay. */
   stop(): Promise<void>;
-  /** The same folders again, as after `stop` or a kill. */
+  /** SIGKILL, as by the kernel or a person in a hurry. `start` brings the next daemon. */
+  crash(): Promise<void>;
+  /** A daemon on the same folders, after `stop` or `crash`. */
+  start(): Promise<void>;
+  /** `stop` and `start`. */
   restart(): Promise<void>;
   /** Removes every VM, stops, and removes the folders unless something leaked. Returns what leaked. */
   dispose(): Promise<readonly string[]>;
@@ -99,6 +103,11 @@ class StartedDaemon implements TestDaemon {
       await sleep(20);
     }
     this.#noteBridges();
+  }
+
+  async crash(): Promise<void> {
+    signalProcess(this.pid, 'SIGKILL');
+    await this.#ended;
   }
 
   async restart(): Promise<void> {
