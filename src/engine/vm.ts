@@ -578,15 +578,17 @@ export class Vm {
   async #guestShutDown(machine: RunningMachine): Promise<void> {
     const { state } = this.#record;
     if (state.name === 'ending') return;
-    let console_ = '';
+    let text: unknown = '';
     try {
-      const text = await machine.qmp.execute('ringbuf-read', { device: 'console', size: 65536, format: 'utf8' });
-      console_ = typeof text === 'string' ? text.trim().split('\n').slice(-4).join('; ') : '';
+      text = await machine.qmp.execute('ringbuf-read', { device: 'console', size: 65536, format: 'utf8' });
     } catch (error) {
       this.#ports.log(`VM ${this.#record.name}: its console is unreadable: ${messageOf(error)}`);
     }
-    const panicked = /Kernel panic|berth: fatal/.test(console_);
-    const error = panicked ? `the guest crashed; last words on its console: ${console_}` : '';
+    const lines = typeof text === 'string' ? text.split('\n').map((line) => line.trim()) : [];
+    const panicAt = lines.findIndex((line) => /Kernel panic|berth: fatal/.test(line));
+    const panicked = panicAt >= 0;
+    const words = lines.slice(panicAt, panicAt + 3).join('; ');
+    const error = panicked ? `the guest crashed; last words on its console: ${words}` : '';
     this.#apply({
       type: 'machine_gone',
       exit: { exitCode: panicked ? 255 : 0, oomKilled: false, error, atMs: nowMs() },

@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { startTestDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { createVm, eventually, execIn, inspectVm, logsOf, startVm } from '../harness/vm-client.ts';
@@ -79,7 +79,7 @@ test('a daemon killed at any moment of a start leaves a VM that runs or can be s
     });
     if (state !== 'running') await startVm(daemon, name);
     assert.equal((await execIn(daemon, name, ['echo', 'alive'])).output, 'alive\n', `killed after ${delayMs} ms`);
-    assert.equal(await logsOf(daemon, name), 'up\n');
+    await eventually(`${name} has written`, 10_000, async () => (await logsOf(daemon, name)) === 'up\n');
     assert.deepEqual(await daemon.leaks(), [], `killed after ${delayMs} ms`);
     await daemon.call('DELETE', `/containers/${name}?force=1`);
   }
@@ -175,8 +175,8 @@ test('QEMU runs as its own unprivileged user, with no capabilities, no new privi
   await createVm(daemon, 'neighbour', 'true');
   await startVm(daemon, 'jailed');
   const seen = await inspectVm(daemon, 'jailed');
-  const status = await import('node:fs').then((fs) => fs.readFileSync(`/proc/${seen?.State.Pid}/status`, 'utf8'));
-  const field = (name: string): string => new RegExp(`^${name}:\\s+(.*)$`, 'm').exec(status)?.[1] ?? '';
+  const status = readFileSync(`/proc/${seen?.State.Pid}/status`, 'utf8');
+  const field = (name: string): string => new RegExp(`^${name}:[ \\t]*(.*)$`, 'm').exec(status)?.[1] ?? '';
   assert.match(field('Uid'), new RegExp(`^${seen?.Berth.Uid}\\t${seen?.Berth.Uid}`));
   assert.deepEqual(
     [field('CapEff'), field('CapPrm'), field('NoNewPrivs'), field('Seccomp'), field('Groups').trim()],
