@@ -6,6 +6,7 @@ import { BerthError, messageOf, parseVmId, shortId, type VmId } from '#base';
 import { files, findProcesses, isAlive, killAndWait, nowMs } from '#platform';
 import { DataDisks } from './data-disk.ts';
 import type { Exec } from './exec.ts';
+import { hasMachine } from './lifecycle.ts';
 import type { VmRecord, VmSpec } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
 import { Vm } from './vm.ts';
@@ -57,8 +58,11 @@ export class Engine {
     await Promise.all(Array.from({ length: ADOPT_AT_ONCE }, adoptNext));
     for (const stray of processes) {
       const owner = [...this.#vms.values()].find((vm) => stray.argv.some((word) => word.includes(`${vm.runFolder}/`)));
-      if (owner !== undefined) continue;
-      this.#ports.log(`ending process ${stray.pid}, which runs for a VM nobody knows`);
+      // A VM that by its record has no machine: the daemon died before it could store that it started one.
+      if (owner !== undefined && hasMachine(owner.record.state)) continue;
+      this.#ports.log(
+        `ending process ${stray.pid}, which runs for a VM ${owner === undefined ? 'nobody knows' : 'that is not running'}`,
+      );
       await killAndWait(stray);
     }
     await this.#sweepFolders();

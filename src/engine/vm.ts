@@ -6,7 +6,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { BerthError, messageOf, shortId } from '#base';
-import { files, monotonicMs, nowMs, sleep } from '#platform';
+import { files, monotonicMs, nowMs, sleep, startTimer, type Timer } from '#platform';
 import { Exec, type ExecSpec } from './exec.ts';
 import { configurationOf } from './guest-configuration.ts';
 import { type GuestEvents, type GuestHello, GuestLink, type TerminalSize } from './guest-link.ts';
@@ -23,6 +23,8 @@ const BOOT_DEADLINE_MS = 120_000;
 const SYNC_DEADLINE_MS = 20_000;
 /** From SIGKILL inside the guest until QEMU itself is killed. */
 const KILL_GRACE_MS = 3_000;
+/** Between two tries to store a state on a full disk. */
+const STORE_RETRY_MS = 1_000;
 const MAIN_PROCESS = 0;
 
 interface VmEvents {
@@ -54,6 +56,8 @@ export class Vm {
   #restarting = false;
   #startedAtMonotonicMs = 0;
   #lastError: BerthError | undefined;
+  #storeRetry: Timer | undefined;
+  #gone = false;
 
   constructor(record: VmRecord, ports: EnginePorts, settings: EngineSettings, onGone: (vm: Vm) => void) {
     this.#record = record;
@@ -312,6 +316,8 @@ export class Vm {
 
   /** Lets go of everything without ending anything: berthd is leaving. */
   async release(): Promise<void> {
+    this.#gone = true;
+    this.#storeRetry?.cancel();
     this.#machine?.release();
     const log = await this.#log;
     await log?.settled();
@@ -330,10 +336,28 @@ export class Vm {
     return [...new Set([this.#record.name, this.#record.spec.hostname, shortId(this.#record.id)])];
   }
 
+  /**
+   * What happened has happened, whether or not it can be written down: on a full disk the state goes on in memory and
+   * the write is tried again. A daemon that dies before that finds the machine by its command line.
+   */
   #save(record: VmRecord): void {
     this.#record = record;
-    this.#ports.records.save(record);
+    this.#store();
     this.#events.emit('changed');
+  }
+
+  #store(): void {
+    try {
+      this.#ports.records.save(this.#record);
+    } catch (error) {
+      this.#ports.log(`VM ${this.#record.name}: its state cannot be stored now: ${messageOf(error)}`);
+      if (this.#storeRetry === undefined) {
+        this.#storeRetry = startTimer(STORE_RETRY_MS, () => {
+          this.#storeRetry = undefined;
+          if (!this.#gone) this.#store();
+        });
+      }
+    }
   }
 
   #apply(event: VmEvent): void {
@@ -650,6 +674,8 @@ export class Vm {
       this.#events.emit('changed');
       return;
     }
+    this.#gone = true;
+    this.#storeRetry?.cancel();
     this.#ports.records.remove(this.#record.id);
     this.#onGone(this);
     this.#happened('destroy', {});

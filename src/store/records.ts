@@ -1,4 +1,5 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { BerthError, messageOf } from '#base';
 
 /** One stored record: a JSON document of `kind` with its own `version` inside. The owner parses it. */
 export interface StoredRecord {
@@ -39,7 +40,15 @@ export function openRecordStore(path: string): RecordStore {
   const list: StatementSync = database.prepare('SELECT id, document FROM record WHERE kind = ? ORDER BY id');
   return {
     put: (kind, id, document) => {
-      put.run(kind, id, JSON.stringify(document));
+      try {
+        put.run(kind, id, JSON.stringify(document));
+      } catch (error) {
+        if (!/disk is full|disk I\/O error/i.test(messageOf(error))) throw error;
+        throw new BerthError('exhausted', 'store.full', `no space left on the host for ${path}`, {
+          hint: 'free some space and try again',
+          cause: error,
+        });
+      }
     },
     remove: (kind, id) => {
       remove.run(kind, id);

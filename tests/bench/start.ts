@@ -41,6 +41,7 @@ export interface StartBenchOptions {
 export async function benchStart(options: StartBenchOptions): Promise<Row[]> {
   const daemon = await startTestDaemon();
   const bare = await prepareBare(daemon);
+  let rows: Row[];
   try {
     // The accelerator's verdict and the disk template are made once per daemon; one uncounted pair warms both sides.
     const pairs: { berthMs: number; bareMs: number }[] = [];
@@ -57,7 +58,7 @@ export async function benchStart(options: StartBenchOptions): Promise<Row[]> {
     process.stderr.write('\n');
     const ratio = median(pairs.map((pair) => pair.berthMs / pair.bareMs));
     const berth = pairs.map((pair) => pair.berthMs);
-    const rows: Row[] = [
+    rows = [
       {
         measure: `cold create + start → first byte ÷ bare QEMU, median of ${pairs.length} pairs`,
         value: ratio.toFixed(3),
@@ -70,12 +71,15 @@ export async function benchStart(options: StartBenchOptions): Promise<Row[]> {
     rows.push(...(await memoryOfManyVms(daemon, options.vms)));
     rows.push(...(await listOfManyVms(daemon, options.stopped)));
     rows.push(...sizes());
-    return rows;
-  } finally {
+  } catch (error) {
     bare.close();
-    const leaks = await daemon.dispose();
-    if (leaks.length > 0) throw new Error(`the benchmark left behind: ${leaks.join(', ')}`);
+    await daemon.dispose();
+    throw error;
   }
+  bare.close();
+  const leaks = await daemon.dispose();
+  if (leaks.length > 0) throw new Error(`the benchmark left behind: ${leaks.join(', ')}`);
+  return rows;
 }
 
 /** Milliseconds from `POST create` to the first byte on an attached connection; the byte is checked. */

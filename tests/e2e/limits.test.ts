@@ -56,7 +56,7 @@ test('a host disk that fills up stops writers instead of losing data, and they g
 /** Takes all the room there is. */
 function fill(path: string): void {
   const chunk = Buffer.alloc(64 * 1024, 1);
-  for (let size = 0; ; size += chunk.length) {
+  for (;;) {
     try {
       writeFileSync(path, chunk, { flag: 'a' });
     } catch {

@@ -91,7 +91,7 @@ test('VMs find each other by name and short id, and reach the host through the g
   const id = (await inspectVm(daemon, 'server'))?.Id.slice(0, 12);
   for (const name of ['server', id ?? '']) {
     const got = await eventually(`${name} answers`, 20_000, async () => {
-      const { output } = await execIn(daemon, 'client', ['wget', '-q', '-T', '2', '-O', '-', `http://${name}/`]);
+      const { output } = await execIn(daemon, 'client', ['wget', '-q', '-O', '-', `http://${name}/`]);
       return output.includes('served') && output;
     });
     assert.equal(got, 'served\n');
@@ -108,16 +108,8 @@ test('VMs find each other by name and short id, and reach the host through the g
     const port = typeof address === 'object' && address !== null ? address.port : 0;
     const { output: route } = await execIn(daemon, 'client', ['ip', 'route']);
     const gateway = /default via ([0-9.]+)/.exec(route)?.[1];
-    const { output } = await execIn(daemon, 'client', [
-      'wget',
-      '-q',
-      '-T',
-      '5',
-      '-O',
-      '-',
-      `http://${gateway}:${port}/`,
-    ]);
-    assert.equal(output, 'from the host');
+    const { output } = await execIn(daemon, 'client', ['wget', '-O', '-', `http://${gateway}:${port}/`]);
+    assert.match(output, /from the host/);
   } finally {
     host.close();
   }
