@@ -4,6 +4,4 @@ import { enableCompileCache } from 'node:module';
 // Beside the bundle: compiled code is kept between runs. A folder that cannot be written is no harm.
 if (import.meta.url.includes('/.build/')) enableCompileCache(new URL('../compile-cache', import.meta.url).pathname);
 const { runProgram } = await import('./program.ts');
-const { endQuietlyWithoutReaders } = await import('#platform');
-endQuietlyWithoutReaders();
 process.exit(await runProgram({ words: process.argv.slice(2), env: process.env, uid: process.getuid?.() ?? 0 }));

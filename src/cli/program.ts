@@ -1,6 +1,6 @@
 /** From words to an exit code: finds the verb, loads it, runs it, and says what went wrong. */
 import { resolveSettings } from '#daemon';
-import { writeTo } from '#platform';
+import { endQuietlyWithoutReaders, writeTo } from '#platform';
 import { parseCommand, usageError } from './command-line.ts';
 import { EngineClient } from './engine-client.ts';
 import { exitCodeOf } from './exit-codes.ts';
@@ -19,6 +19,7 @@ export async function runProgram(invocation: Invocation): Promise<number> {
   const note = (line: string): void => {
     process.stderr.write(`${line}\n`);
   };
+  endQuietlyWithoutReaders();
   let failureCode = exitCodeOf;
   try {
     const { flags, rest } = globalFlags(invocation.words);

@@ -14,6 +14,8 @@ export interface Installation {
   readonly initramfs: string;
   readonly guestProgram: string;
   readonly launcher: string;
+  /** Prints plain `berth ps` without Node. */
+  readonly fastList: string;
   /** Folder of the bundled command line; `main.js` starts it. */
   readonly cli: string;
   /** The daemon's program. */
@@ -33,6 +35,7 @@ export function installationAt(root: string): Installation {
     initramfs: `${build}/initramfs.cpio`,
     guestProgram: `${build}/guest-init`,
     launcher: `${build}/berth-launch`,
+    fastList: `${build}/berth-ps`,
     cli: `${build}/cli`,
     daemon: `${root}/src/daemon/main.ts`,
     ready: `${build}/ready`,
