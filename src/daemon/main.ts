@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import { BerthError, messageOf } from '#base';
 import { thisInstallation } from '#setup';
 import { startDaemon } from './daemon.ts';
+import { removePidFile, writePidFile } from './pid-file.ts';
 import { resolveSettings } from './settings.ts';
 
 process.title = 'berthd';
@@ -30,15 +31,18 @@ try {
     home: process.env['HOME'] ?? '/root',
   });
   const daemon = await startDaemon(settings, thisInstallation(), log);
+  await writePidFile(settings.runFolder);
   const leave = (signal: string) => (): void => {
     log(`${signal}: leaving; VMs run on`);
-    daemon.close().then(
-      () => process.exit(0),
-      (error: unknown) => {
-        log(messageOf(error));
-        process.exit(1);
-      },
-    );
+    removePidFile(settings.runFolder)
+      .then(() => daemon.close())
+      .then(
+        () => process.exit(0),
+        (error: unknown) => {
+          log(messageOf(error));
+          process.exit(1);
+        },
+      );
   };
   process.once('SIGTERM', leave('SIGTERM'));
   process.once('SIGINT', leave('SIGINT'));

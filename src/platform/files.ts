@@ -29,6 +29,7 @@ import {
 } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errnoOf } from '#base';
+import { sleep } from './clock.ts';
 
 export {
   access,
@@ -118,5 +119,22 @@ export async function writeKernelSetting(path: string, value: string): Promise<v
     await handle.writeFile(value);
   } finally {
     await handle.close();
+  }
+}
+
+/** How often a file that is followed is looked at. */
+const FOLLOW_MS = 200;
+
+/** What is appended to a file from `position` on, for ever. A file that became shorter is read from its start. */
+export async function* followFile(path: string, position: number): AsyncGenerator<Buffer> {
+  let at = position;
+  for (;;) {
+    const size = (await stat(path).catch(() => undefined))?.size ?? 0;
+    if (size < at) at = 0;
+    if (size > at) {
+      for await (const chunk of createReadStream(path, { start: at, end: size - 1 })) yield chunk as Buffer;
+      at = size;
+    }
+    await sleep(FOLLOW_MS);
   }
 }

@@ -5,7 +5,7 @@
  * and the pid together name one process until the host reboots.
  */
 import { spawn } from 'node:child_process';
-import { readdir, readFile } from 'node:fs/promises';
+import { open, readdir, readFile } from 'node:fs/promises';
 import { BerthError, errnoOf } from '#base';
 import { monotonicMs, sleep } from './clock.ts';
 
@@ -47,6 +47,35 @@ export async function spawnDetached(argv: readonly [string, ...string[]]): Promi
   });
   child.unref();
   return { pid: child.pid ?? -1, ended };
+}
+
+/**
+ * As `spawnDetached`, with the caller's environment and the output appended to a file.
+ *
+ * @throws process.not_found (unavailable) when it cannot be started.
+ */
+export async function spawnDaemon(
+  argv: readonly [string, ...string[]],
+  options: { readonly outputPath: string },
+): Promise<DetachedProcess> {
+  const [command, ...args] = argv;
+  const output = await open(options.outputPath, 'a', 0o600);
+  try {
+    const child = spawn(command, args, { detached: true, stdio: ['ignore', output.fd, output.fd], cwd: '/' });
+    const ended = new Promise<{ exitCode: number | null; signal: string | null }>((resolve) => {
+      child.once('exit', (exitCode, signal) => resolve({ exitCode, signal }));
+    });
+    await new Promise<void>((resolve, reject) => {
+      child.once('spawn', resolve);
+      child.once('error', (error) =>
+        reject(new BerthError('unavailable', 'process.not_found', `cannot run ${command}`, { cause: error })),
+      );
+    });
+    child.unref();
+    return { pid: child.pid ?? -1, ended };
+  } finally {
+    await output.close();
+  }
 }
 
 /** What /proc says of `pid` now, or undefined when there is no such process. */
@@ -118,5 +147,20 @@ export async function killAndWait(
     }
     await sleep(waitMs);
     waitMs = Math.min(waitMs * 2, 50);
+  }
+}
+
+/** Milliseconds since the host started: the clock that `startTicks` counts on. */
+export async function hostUptimeMs(): Promise<number> {
+  return Number((await readFile('/proc/uptime', 'utf8')).split(' ')[0]) * 1000;
+}
+
+/** Memory that is the process's own, shared pages counted in part; undefined when it may not be read. */
+export async function processMemoryBytes(pid: number): Promise<number | undefined> {
+  try {
+    const found = /^Pss:\s+([0-9]+) kB/m.exec(await readFile(`/proc/${pid}/smaps_rollup`, 'utf8'));
+    return found === null ? undefined : Number(found[1]) * 1024;
+  } catch {
+    return undefined;
   }
 }

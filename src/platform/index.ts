@@ -4,11 +4,14 @@ export { type HostFacts, hostFacts } from './host.ts';
 export {
   type DetachedProcess,
   findProcesses,
+  hostUptimeMs,
   isAlive,
   killAndWait,
   type ProcessInfo,
   processInfo,
+  processMemoryBytes,
   signalProcess,
+  spawnDaemon,
   spawnDetached,
 } from './host-process.ts';
 export {
@@ -27,5 +30,17 @@ export {
   type Socket,
   serveHttp,
 } from './http-server.ts';
-export { type RunOptions, type RunResult, runChecked, runProcess } from './process.ts';
+export { type RunOptions, type RunResult, runChecked, runInForeground, runProcess } from './process.ts';
 export { connectUnix, type PortReservation, reservePort } from './sockets.ts';
+export {
+  endQuietlyWithoutReaders,
+  enterRawMode,
+  isTerminal,
+  onSignals,
+  onTerminalResize,
+  standardInput,
+  type TerminalSize,
+  terminalSize,
+  writeTo,
+} from './terminal.ts';
+export { type TakenOver, type UnixRequest, type UnixResponse, unixRequest, unixUpgrade } from './unix-http.ts';

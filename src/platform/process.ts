@@ -1,4 +1,5 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { constants } from 'node:os';
 import type { Readable } from 'node:stream';
 import { BerthError } from '#base';
 
@@ -88,6 +89,28 @@ export async function runChecked(argv: readonly [string, ...string[]], options: 
     );
   }
   return result;
+}
+
+/**
+ * Runs a program on this process's own terminal and streams, with SIGINT and SIGTERM left to it.
+ *
+ * @returns its exit code, 128 + the signal's number when it was killed. @throws process.not_found (unavailable).
+ */
+export async function runInForeground(argv: readonly [string, ...string[]]): Promise<number> {
+  const [command, ...args] = argv;
+  const child = spawn(command, args, { stdio: 'inherit' });
+  const pass = (name: NodeJS.Signals): void => {
+    child.kill(name);
+  };
+  // A terminal's SIGINT reaches the program by itself.
+  const ignore = (): void => {};
+  process.on('SIGTERM', pass).on('SIGINT', ignore);
+  try {
+    const { exitCode, signal } = await ended(child, command);
+    return exitCode ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+  } finally {
+    process.off('SIGTERM', pass).off('SIGINT', ignore);
+  }
 }
 
 async function collect(stream: Readable | null, limit: number, onOutput: RunOptions['onOutput']): Promise<string> {

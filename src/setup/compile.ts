@@ -18,24 +18,31 @@ export async function compileStatic(folder: string, target: string): Promise<voi
   }
 }
 
-/** One file with everything the CLI imports: start-up is on every user's path. */
-export async function bundleCli(root: string, target: string): Promise<void> {
-  const aside = `${target}.${process.pid}.mjs`;
+/**
+ * The command line as ES modules that load one another when they are needed: each verb is a chunk of its own, since
+ * start-up is on every user's path. The folder appears whole or not at all.
+ */
+export async function bundleCli(root: string, folder: string): Promise<void> {
+  const aside = files.asideName(folder);
   try {
     await runChecked([
-      `${root}/node_modules/@esbuild/linux-x64/bin/esbuild`,
+      `${root}/node_modules/@esbuild/linux-${process.arch}/bin/esbuild`,
       `${root}/src/cli/main.ts`,
       '--bundle',
+      '--splitting',
       '--platform=node',
       '--format=esm',
       '--target=node24',
       '--minify-syntax',
       '--minify-whitespace',
       '--log-level=warning',
-      `--outfile=${aside}`,
+      // Commander is CommonJS: its `require` of Node's own modules has to exist inside an ES module.
+      "--banner:js=import{createRequire as berthRequire}from'node:module';const require=berthRequire(import.meta.url);",
+      `--outdir=${aside}`,
     ]);
-    await files.rename(aside, target);
+    await files.rm(folder, { recursive: true, force: true });
+    await files.rename(aside, folder);
   } finally {
-    await files.rm(aside, { force: true });
+    await files.rm(aside, { recursive: true, force: true });
   }
 }

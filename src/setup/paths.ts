@@ -2,8 +2,8 @@ import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /**
- * The checkout berth runs from, and what set-up makes in it. The bundled CLI lies in `.build/`, the source two folders
- * deeper, so the root is found by its package.json rather than counted.
+ * The checkout berth runs from, and what set-up makes in it. Source and bundle both lie
+ * two folders below the root.
  */
 export interface Installation {
   readonly root: string;
@@ -14,7 +14,12 @@ export interface Installation {
   readonly initramfs: string;
   readonly guestProgram: string;
   readonly launcher: string;
+  /** Prints plain `berth ps` without Node. */
+  readonly fastList: string;
+  /** Folder of the bundled command line; `main.js` starts it. */
   readonly cli: string;
+  /** The daemon's program. */
+  readonly daemon: string;
   /** Written last: newer than every source when nothing is to do. */
   readonly ready: string;
 }
@@ -30,13 +35,15 @@ export function installationAt(root: string): Installation {
     initramfs: `${build}/initramfs.cpio`,
     guestProgram: `${build}/guest-init`,
     launcher: `${build}/berth-launch`,
-    cli: `${build}/cli.mjs`,
+    fastList: `${build}/berth-ps`,
+    cli: `${build}/cli`,
+    daemon: `${root}/src/daemon/main.ts`,
     ready: `${build}/ready`,
   };
 }
 
 /** The installation this program belongs to. */
 export function thisInstallation(): Installation {
-  const here = dirname(fileURLToPath(import.meta.url));
-  return installationAt(here.endsWith('/.build') ? dirname(here) : resolve(here, '../..'));
+  // `ROOT/src/setup/paths.ts` or `ROOT/.build/cli/CHUNK.js`: both lie two folders below the root.
+  return installationAt(resolve(dirname(fileURLToPath(import.meta.url)), '../..'));
 }

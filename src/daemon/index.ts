@@ -1,0 +1,10 @@
+export {
+  type DaemonStatus,
+  daemonLogPath,
+  daemonStatus,
+  type StartOutcome,
+  startDaemonProcess,
+  stopDaemonProcess,
+} from './control.ts';
+export { type DaemonSettings, resolveSettings } from './settings.ts';
+export { VERSION } from './version.ts';
