@@ -15,7 +15,7 @@ import {
   type VmRecord,
 } from '#engine';
 import { busyboxImage, ImageService } from '#images';
-import { type BridgeIdentity, BridgeNetwork } from '#network';
+import { type BridgeIdentity, BridgeNetwork, UserNetwork } from '#network';
 import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
 import { type Installation, identifyHost } from '#setup';
 import { lockFolder, openRecordStore, type RecordStore } from '#store';
@@ -62,11 +62,11 @@ export async function startDaemon(
   };
   const accelerators = new Accelerators(qemu, `${settings.stateFolder}/accelerators.json`, log);
   const images = await ImageService.open({ root: `${settings.stateFolder}/images` });
-  const network = settings.isRoot ? await openNetwork(settings, records, log) : undefined;
+  const bridge = settings.isRoot ? await openNetwork(settings, records, log) : undefined;
   const events = new EventLog();
   const engine = new Engine(
     {
-      network: network === undefined ? undefined : networkPort(network),
+      network: bridge === undefined ? new UserNetwork() : networkPort(bridge),
       images: { layersOf: async (id) => (await images.rootDiskOf(id)).layers },
       records: recordPort(records),
       onHappening: (happening) => events.add(eventOf(happening)),
@@ -84,7 +84,7 @@ export async function startDaemon(
   );
   await ensureBuiltInImage(images, log);
   await engine.open();
-  await network?.reconcile();
+  await bridge?.reconcile();
   const context: DockerContext = {
     engine,
     images,
@@ -113,7 +113,7 @@ export async function startDaemon(
       server.close();
       server.closeAllConnections();
       await engine.close();
-      await network?.close();
+      await bridge?.close();
       await files.rm(settings.socket, { force: true });
       records.close();
       lock.release();

@@ -13,7 +13,7 @@ import {
   sleep,
   spawnDetached,
 } from '#platform';
-import type { Machine } from './model.ts';
+import type { Machine, NetworkAttachment } from './model.ts';
 import { type QemuBuild, type QemuRun, qemuArguments } from './qemu-command.ts';
 import { QmpClient } from './qmp.ts';
 
@@ -26,7 +26,7 @@ export interface LaunchPlan {
   readonly build: QemuBuild;
   readonly run: Omit<QemuRun, 'network'>;
   readonly uid: number | undefined;
-  readonly network: { readonly tap: string; readonly bridge: string; readonly mac: string } | undefined;
+  readonly network: NetworkAttachment | undefined;
   /** QEMU's own words go here. */
   readonly logFile: string;
 }
@@ -36,12 +36,17 @@ export function launchArguments(plan: LaunchPlan): [string, ...string[]] {
   const { network } = plan;
   const run: QemuRun = {
     ...plan.run,
-    network: network === undefined ? undefined : { tapDescriptor: TAP_DESCRIPTOR, mac: network.mac },
+    network:
+      network?.kind === 'bridge'
+        ? { ...network, kind: 'bridge', tapDescriptor: TAP_DESCRIPTOR }
+        : network?.kind === 'user'
+          ? { ...network, kind: 'user' }
+          : undefined,
   };
   return [
     plan.launcher,
     ...(plan.uid === undefined ? [] : ['--uid', String(plan.uid), '--gid', String(plan.uid)]),
-    ...(network === undefined ? [] : ['--tap', network.tap, '--bridge', network.bridge]),
+    ...(network?.kind === 'bridge' ? ['--tap', network.tap, '--bridge', network.bridge] : []),
     ...['--log', plan.logFile, '--', plan.build.binary],
     ...qemuArguments(plan.build, run),
   ];

@@ -75,6 +75,8 @@ export interface VmSpec {
 
 /** What the network gave one VM, from start to end of one run. */
 export interface NetworkAttachment {
+  /** `bridge`: a tap in a bridge; `user`: QEMU's own stack, for a daemon that is not root. */
+  readonly kind: 'bridge' | 'user';
   readonly bridge: string;
   readonly tap: string;
   readonly mac: string;

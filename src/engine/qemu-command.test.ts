@@ -24,7 +24,10 @@ const run = {
 };
 
 test('the command line of a VM with network is this one', () => {
-  const args = qemuArguments(build, { ...run, network: { tapDescriptor: 3, mac: '02:42:ac:1e:00:02' } });
+  const args = qemuArguments(build, {
+    ...run,
+    network: { kind: 'bridge', tapDescriptor: 3, mac: '02:42:ac:1e:00:02' },
+  });
   assert.deepEqual(args, [
     '-name',
     'berth-0123,debug-threads=on',
@@ -147,4 +150,15 @@ test('hosts and resolv.conf hold what was asked for', () => {
   assert.deepEqual(configuration.tmpfs, [{ path: '/t', options: 'size=1m' }]);
   assert.equal(configuration.timeNs, 1_000_000_000n);
   assert.equal(configuration.entropy.length, 64);
+});
+
+test('without rights the network is QEMU’s own, with a socket for each published port', () => {
+  const ports = [
+    { protocol: 'tcp', guestPort: 80, hostIp: '', hostPort: 8080 },
+    { protocol: 'udp', guestPort: 53, hostIp: '127.0.0.1', hostPort: 5353 },
+  ] as const;
+  const args = qemuArguments(build, { ...run, network: { kind: 'user', mac: 'm', address: '10.0.2.15', ports } });
+  assert.ok(
+    args.includes('user,id=net0,ipv6=off,hostfwd=tcp::8080-10.0.2.15:80,hostfwd=udp:127.0.0.1:5353-10.0.2.15:53'),
+  );
 });

@@ -2,6 +2,7 @@
  * The QEMU command line of an OCI guest: a value, built from values, golden-tested, spawned by someone else.
  */
 import { MIB } from '#base';
+import type { PortBinding } from './model.ts';
 
 export interface QemuBuild {
   readonly binary: string;
@@ -11,6 +12,10 @@ export interface QemuBuild {
   readonly kernel: string;
   readonly initramfs: string;
 }
+
+export type QemuNetwork =
+  | { readonly kind: 'bridge'; readonly tapDescriptor: number; readonly mac: string }
+  | { readonly kind: 'user'; readonly mac: string; readonly address: string; readonly ports: readonly PortBinding[] };
 
 export interface QemuRun {
   /** Shown by ps and `info name`; holds the VM's id. */
@@ -22,7 +27,7 @@ export interface QemuRun {
   /** VMDK descriptor; absent for an image without layers. */
   readonly rootDescriptor: string | undefined;
   readonly dataDisk: string;
-  readonly network: { readonly tapDescriptor: number; readonly mac: string } | undefined;
+  readonly network: QemuNetwork | undefined;
 }
 
 /**
@@ -99,8 +104,16 @@ export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
     ...(run.network === undefined
       ? []
       : [
-          ...['-netdev', `tap,id=net0,fd=${run.network.tapDescriptor}`],
+          ...['-netdev', netdevOf(run.network)],
           ...['-device', `virtio-net-pci,netdev=net0,mac=${run.network.mac},romfile=`],
         ]),
   ];
+}
+
+function netdevOf(network: QemuNetwork): string {
+  if (network.kind === 'bridge') return `tap,id=net0,fd=${network.tapDescriptor}`;
+  const forwards = network.ports.map(
+    (port) => `hostfwd=${port.protocol}:${port.hostIp}:${port.hostPort}-${network.address}:${port.guestPort}`,
+  );
+  return ['user,id=net0,ipv6=off', ...forwards].join(',');
 }

@@ -36,6 +36,7 @@ export interface AttachmentRequest {
 }
 
 export interface Attachment {
+  readonly kind: 'bridge' | 'user';
   readonly bridge: string;
   readonly tap: string;
   readonly mac: string;
@@ -152,6 +153,7 @@ export class BridgeNetwork {
       const used = new Set([...this.#leases.values()].map((lease) => parseIpv4(lease.attachment.address)));
       const address = lowestFree(this.#subnet, used);
       const attachment: Attachment = {
+        kind: 'bridge',
         bridge: this.identity.bridge,
         tap: `bt${request.vmId.slice(0, 12)}`,
         mac: request.mac ?? macOf(address),

@@ -7,3 +7,4 @@ export {
   BridgeNetwork,
   type BridgeOptions,
 } from './bridge-network.ts';
+export { UserNetwork } from './user-network.ts';

@@ -178,7 +178,7 @@ async function prepareBare(daemon: TestDaemon): Promise<BareSide> {
     await runChecked(['cp', '--sparse=always', emptyDisk, dataDisk]);
     const [qmpSocket, agentSocket] = [join(folder, 'qmp'), join(folder, 'agent')];
     for (const path of [qmpSocket, agentSocket]) rmSync(path, { force: true });
-    const network = { tapDescriptor: 3, mac: '02:42:ac:1e:03:fe' };
+    const network = { kind: 'bridge' as const, tapDescriptor: 3, mac: '02:42:ac:1e:03:fe' };
     const args = qemuArguments(build, {
       name: 'bare',
       vcpus: 1,
