@@ -29,6 +29,7 @@ export class Call {
   readonly signal: AbortSignal;
   readonly #response: ServerResponse | undefined;
   readonly #socket: Socket | undefined;
+  readonly #headers: readonly (readonly [string, string])[];
   #head: Buffer;
 
   constructor(options: {
@@ -38,11 +39,15 @@ export class Call {
     readonly query: URLSearchParams;
     readonly parameters: Readonly<Record<string, string>>;
     readonly version: readonly [number, number];
+    /** Headers of every plain answer. */
+    readonly headers: readonly (readonly [string, string])[];
   }) {
     this.request = options.request;
     this.query = options.query;
     this.parameters = options.parameters;
     this.version = options.version;
+    this.#headers = options.headers;
+    for (const [name, value] of options.headers) options.response?.setHeader(name, value);
     this.#response = options.response;
     this.#socket = options.upgrade?.socket;
     this.#head = options.upgrade?.head ?? Buffer.alloc(0);
@@ -129,6 +134,16 @@ export class Call {
     response.end(this.request.method === 'HEAD' ? undefined : text);
   }
 
+  replyText(text: string, headers: Readonly<Record<string, string>>): void {
+    const response = this.#plain();
+    response.writeHead(200, {
+      ...headers,
+      'Content-Type': 'text/plain; charset=utf-8',
+      'Content-Length': Buffer.byteLength(text),
+    });
+    response.end(this.request.method === 'HEAD' ? undefined : text);
+  }
+
   /** An answer that comes bit by bit: the headers leave at once. */
   stream(contentType: string): ServerResponse {
     const response = this.#plain();
@@ -178,19 +193,35 @@ export class Call {
   #plain(): ServerResponse {
     if (this.#response !== undefined) return this.#response;
     if (this.#socket === undefined) throw new BerthError('bug', 'call.nowhere', 'the call has no connection');
-    return plainResponse(this.request, this.#socket);
+    const response = plainResponse(this.request, this.#socket);
+    for (const [name, value] of this.#headers) response.setHeader(name, value);
+    return response;
   }
 
   async #body(): Promise<Buffer> {
     if (this.#socket !== undefined) return await this.#upgradeBody(this.#socket);
+    if (Number(this.request.headers['content-length'] ?? 0) > MAX_JSON_BYTES) throw this.#tooLarge();
     const chunks: Buffer[] = [];
     let size = 0;
-    for await (const chunk of this.request) {
-      size += (chunk as Buffer).length;
-      if (size > MAX_JSON_BYTES) throw tooLarge();
-      chunks.push(chunk as Buffer);
-    }
+    // Not for-await: leaving that loop early would cut the connection before the refusal is sent.
+    await new Promise<void>((resolve, reject) => {
+      this.request.on('data', (chunk: Buffer) => {
+        size += chunk.length;
+        if (size <= MAX_JSON_BYTES) chunks.push(chunk);
+        else reject(this.#tooLarge());
+      });
+      this.request.once('end', resolve);
+      this.request.once('close', () =>
+        reject(new BerthError('cancelled', 'request.gone', 'the client left in the middle of the request')),
+      );
+    });
     return Buffer.concat(chunks);
+  }
+
+  /** What is left of the body is not read: the connection ends with the refusal. */
+  #tooLarge(): BerthError {
+    if (this.#response !== undefined) this.#response.shouldKeepAlive = false;
+    return new BerthError('invalid', 'request.too_large', `the request body is larger than ${MAX_JSON_BYTES} bytes`);
   }
 
   /** Node does not read the body of an upgrade request: it is the first Content-Length bytes, and the stream follows it. */
@@ -199,7 +230,7 @@ export class Call {
     if (!Number.isInteger(length) || length < 0) {
       throw new BerthError('invalid', 'request.malformed', 'Content-Length is not a number');
     }
-    if (length > MAX_JSON_BYTES) throw tooLarge();
+    if (length > MAX_JSON_BYTES) throw this.#tooLarge();
     while (this.#head.length < length) {
       const chunk = await nextChunk(socket);
       if (chunk === undefined)
@@ -210,10 +241,6 @@ export class Call {
     this.#head = this.#head.subarray(length);
     return body;
   }
-}
-
-function tooLarge(): BerthError {
-  return new BerthError('invalid', 'request.too_large', `the request body is larger than ${MAX_JSON_BYTES} bytes`);
 }
 
 function nextChunk(socket: Socket): Promise<Buffer | undefined> {

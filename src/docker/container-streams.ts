@@ -7,7 +7,8 @@ import type { Call } from './call.ts';
 import type { DockerContext } from './context.ts';
 import { ExecCreateSchema, ExecStartSchema } from './create-body.ts';
 import { DetachWatcher, parseDetachKeys } from './detach-keys.ts';
-import { parseTime, rfc3339 } from './durations.ts';
+import { parseTime, rfc3339, signalAt } from './durations.ts';
+import { containerHappened } from './event-log.ts';
 import { frame, MULTIPLEXED, RAW, write } from './frames.ts';
 import type { Route } from './router.ts';
 
@@ -32,19 +33,23 @@ export function streamRoutes(context: DockerContext): Route[] {
     // From here on nothing is missed, whatever happens between this answer and `start`.
     const position = call.flag('logs') ? 0 : log.size;
     const { input, output } = call.takeOver(contentType(call, tty));
+    containerHappened(context, vm, 'attach');
     const left = new AbortController();
     call.signal.addEventListener('abort', () => left.abort(), { once: true });
     if (call.flag('stdin') && openStdin) {
       void pipeStdin(input, tty ? new DetachWatcher(keys) : undefined, {
         write: (data) => vm.writeStdin(data),
-        end: () => (stdinOnce || !tty ? vm.endStdin() : Promise.resolve()),
-        detach: () => left.abort(),
+        end: () => (stdinOnce && !tty ? vm.endStdin() : Promise.resolve()),
+        detach: () => {
+          containerHappened(context, vm, 'detach');
+          left.abort();
+        },
       });
     } else {
       input.resume();
     }
     if (call.flag('stream')) {
-      for await (const record of followLog(log, position, left.signal)) {
+      for await (const record of followLog(log, { position, nextEnd: true }, left.signal)) {
         if (wanted(record.stream)) await write(output, tty ? record.data : frame(record.stream, record.data));
       }
     } else if (call.flag('logs')) {
@@ -82,8 +87,9 @@ export function streamRoutes(context: DockerContext): Route[] {
       for (const line of lines.take()) await writer.write(line);
     }
     if (follow && (until === undefined || until > now)) {
-      const left = until === undefined ? call.signal : AbortSignal.any([call.signal, AbortSignal.timeout(until - now)]);
-      for await (const record of followLog(log, end, left)) if (keep(record)) await writer.write(record);
+      const left = until === undefined ? call.signal : AbortSignal.any([call.signal, signalAt(until, now)]);
+      for await (const record of followLog(log, { position: end, nextEnd: vm.record.state.name === 'starting' }, left))
+        if (keep(record)) await writer.write(record);
     }
     response.end();
   };
@@ -185,7 +191,9 @@ export function streamRoutes(context: DockerContext): Route[] {
       summary: 'size of the terminal',
       handle: (call) => {
         const size = sizeOf(call);
-        engine.find(call.parameter('id')).resize(size.rows, size.columns);
+        const vm = engine.find(call.parameter('id'));
+        vm.resize(size.rows, size.columns);
+        containerHappened(context, vm, 'resize', { height: String(size.rows), width: String(size.columns) });
         call.reply(200);
       },
     },
@@ -206,15 +214,7 @@ export function streamRoutes(context: DockerContext): Route[] {
 }
 
 function execHappened(context: DockerContext, vm: Vm, exec: Exec, action: string): void {
-  const { record } = vm;
-  const attributes = { ...record.spec.labels, execID: exec.id, image: record.spec.imageReference, name: record.name };
-  context.events.add({
-    type: 'container',
-    action: `${action}: ${exec.spec.process.args.join(' ')}`,
-    id: record.id,
-    attributes,
-    timeMs: nowMs(),
-  });
+  containerHappened(context, vm, `${action}: ${exec.spec.process.args.join(' ')}`, { execID: exec.id });
 }
 
 /** @throws streams.none (invalid), in dockerd's words. */

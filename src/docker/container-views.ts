@@ -48,7 +48,7 @@ export function listEntry(record: VmRecord, nowMs: number, size: { rw: number; r
     Names: [`/${record.name}`],
     Image: spec.imageReference,
     ImageID: spec.imageId,
-    Command: spec.process.args.join(' '),
+    Command: spec.process.args.map((word) => (word.includes(' ') ? `'${word}'` : word)).join(' '),
     Created: Math.floor(record.createdAtMs / 1000),
     Ports: (record.network?.ports ?? []).map((port) => ({
       IP: port.hostIp === '' ? '0.0.0.0' : port.hostIp,
@@ -174,7 +174,36 @@ export function inspectView(record: VmRecord, facts: InspectFacts): object {
       UsernsMode: '',
       ConsoleSize: [0, 0],
       Isolation: '',
-      ...host,
+      CpuShares: 0,
+      Memory: 0,
+      NanoCpus: 0,
+      CgroupParent: '',
+      BlkioWeight: 0,
+      BlkioWeightDevice: [],
+      BlkioDeviceReadBps: [],
+      BlkioDeviceWriteBps: [],
+      BlkioDeviceReadIOps: [],
+      BlkioDeviceWriteIOps: [],
+      CpuPeriod: 0,
+      CpuQuota: 0,
+      CpuRealtimePeriod: 0,
+      CpuRealtimeRuntime: 0,
+      CpusetCpus: '',
+      CpusetMems: '',
+      Devices: [],
+      DeviceCgroupRules: null,
+      DeviceRequests: null,
+      MemoryReservation: 0,
+      MemorySwap: 0,
+      OomKillDisable: false,
+      Ulimits: [],
+      CpuCount: 0,
+      CpuPercent: 0,
+      IOMaximumIOps: 0,
+      IOMaximumBandwidth: 0,
+      MaskedPaths: null,
+      ReadonlyPaths: null,
+      ...known(host),
       NetworkMode: spec.network.mode === 'none' ? 'none' : 'bridge',
       PortBindings: requestedPorts(spec.network.ports),
       RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
@@ -182,6 +211,8 @@ export function inspectView(record: VmRecord, facts: InspectFacts): object {
       ReadonlyRootfs: spec.readonlyRoot,
       ShmSize: spec.shmBytes,
       Runtime: 'berth',
+      MemorySwappiness: null,
+      PidsLimit: host['PidsLimit'] || null,
     },
     GraphDriver: { Name: 'erofs-overlay', Data: null },
     ...(facts.size === undefined ? {} : { SizeRw: facts.size.rw, SizeRootFs: facts.size.root }),
@@ -201,10 +232,11 @@ export function inspectView(record: VmRecord, facts: InspectFacts): object {
       Cmd: own['Cmd'] ?? null,
       Image: spec.imageReference,
       Volumes: own['Volumes'] ?? null,
-      WorkingDir: process.workingDirectory,
+      WorkingDir: own['WorkingDir'] ?? process.workingDirectory,
       Entrypoint: own['Entrypoint'] ?? null,
       OnBuild: null,
       Labels: spec.labels,
+      ...(own['Healthcheck'] ? { Healthcheck: own['Healthcheck'] } : {}),
       ...(own['StopSignal'] ? { StopSignal: own['StopSignal'] } : {}),
       ...(typeof own['StopTimeout'] === 'number' ? { StopTimeout: own['StopTimeout'] } : {}),
     },
@@ -239,6 +271,13 @@ export function inspectView(record: VmRecord, facts: InspectFacts): object {
       BootMs: record.boot,
     },
   };
+}
+
+/** Of a host config, what says something: an empty text or null must not hide a default. */
+function known(host: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const given = Object.entries(host).filter(([, value]) => value !== '' && value !== null && value !== undefined);
+  const log = host['LogConfig'] as { Type?: string | null } | null | undefined;
+  return Object.fromEntries(given.filter(([name]) => name !== 'LogConfig' || Boolean(log?.Type)));
 }
 
 function stateView(record: VmRecord, trouble: string): object {

@@ -1,14 +1,17 @@
 /** Containers: making, starting, ending and looking at them. */
 import { BerthError, isDigest } from '#base';
 import type { Vm, WaitCondition } from '#engine';
-import { files, nowMs } from '#platform';
+import { nowMs } from '#platform';
 import type { Call } from './call.ts';
 import { chooseRecords, LIST_FILTERS } from './container-list.ts';
 import { inspectView, listEntry } from './container-views.ts';
 import type { DockerContext } from './context.ts';
 import { CreateSchema } from './create-body.ts';
 import { translateCreate } from './create-translation.ts';
+import { sizesOf } from './disk-sizes.ts';
+import { containerHappened } from './event-log.ts';
 import { parseFilters } from './filters.ts';
+import { processTable } from './process-table.ts';
 import { randomName } from './random-name.ts';
 import type { Route } from './router.ts';
 import { parseSignal } from './signals.ts';
@@ -127,7 +130,13 @@ export function containerRoutes(context: DockerContext): Route[] {
       handle: done((call) => {
         const name = call.query.get('name') ?? '';
         if (name === '') throw new BerthError('invalid', 'vm.bad_name', 'Neither old nor new names may be empty');
-        engine.rename(vmOf(call), name.replace(/^\//, ''));
+        const vm = vmOf(call);
+        const next = name.replace(/^\//, '');
+        if (vm.record.name === next) {
+          const text = 'Renaming a container with the same name as its current name';
+          throw new BerthError('invalid', 'vm.same_name', text);
+        }
+        engine.rename(vm, next);
       }),
     },
     { method: 'POST', path: '/containers/{id}/wait', summary: 'wait for the end', handle: wait },
@@ -141,7 +150,7 @@ export function containerRoutes(context: DockerContext): Route[] {
       method: 'GET',
       path: '/containers/{id}/top',
       summary: 'processes inside',
-      handle: (call) => top(call, vmOf(call)),
+      handle: (call) => top(call, context),
     },
   ];
 }
@@ -162,70 +171,11 @@ function checkPlatform(platform: string | null, context: DockerContext): void {
   }
 }
 
-/** Bytes the VM's disk takes on the host, and with its image's layers. */
-async function sizesOf(context: DockerContext, vm: Vm): Promise<{ rw: number; root: number }> {
-  const disk = await files.stat(`${vm.folder}/data.img`).catch(() => undefined);
-  const rw = (disk?.blocks ?? 0) * 512;
-  const image = await context.images.rootDiskOf(vm.record.spec.imageId).catch(() => undefined);
-  return { rw, root: rw + (image?.layers ?? []).reduce((sum, layer) => sum + layer.sizeBytes, 0) };
-}
-
-/** `ps -ef` and `ps aux` as most people ask for them; other formats are refused rather than guessed. */
-async function top(call: Call, vm: Vm): Promise<void> {
-  const args = call.query.get('ps_args') || '-ef';
-  const entries = await vm.link().top();
-  const clock = (ms: number): string => {
-    const seconds = Math.floor(ms / 1000);
-    return [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60]
-      .map((n) => String(n).padStart(2, '0'))
-      .join(':');
-  };
-  const started = (ms: number): string => new Date(ms).toTimeString().slice(0, 5);
-  const wide = /^-?(e?f|ef|fe|-full)$/.test(args.replaceAll(' ', ''));
-  const usage = /^a?u?x?$/.test(args.replace(/^-/, '')) && args.includes('u');
-  if (!wide && !usage) {
-    throw new BerthError(
-      'unsupported',
-      'top.arguments',
-      `top with the ps arguments ${JSON.stringify(args)} is not supported`,
-      {
-        hint: 'use -ef or aux',
-      },
-    );
-  }
-  const total = wide ? 0 : (await vm.link().memory()).totalBytes;
-  const titles = wide
-    ? ['UID', 'PID', 'PPID', 'C', 'STIME', 'TTY', 'TIME', 'CMD']
-    : ['USER', 'PID', '%CPU', '%MEM', 'VSZ', 'RSS', 'TTY', 'STAT', 'START', 'TIME', 'COMMAND'];
-  const now = nowMs();
-  const rows = entries.map((entry) => {
-    const user = entry.user ?? String(entry.uid);
-    if (wide) {
-      return [
-        user,
-        String(entry.pid),
-        String(entry.ppid),
-        '0',
-        started(entry.startedAtMs),
-        entry.tty,
-        clock(entry.cpuMs),
-        entry.command,
-      ];
-    }
-    const share = (100 * entry.cpuMs) / Math.max(1, now - entry.startedAtMs);
-    return [
-      user,
-      String(entry.pid),
-      share.toFixed(1),
-      ((100 * entry.residentBytes) / Math.max(1, total)).toFixed(1),
-      String(Math.floor(entry.virtualBytes / 1024)),
-      String(Math.floor(entry.residentBytes / 1024)),
-      entry.tty,
-      entry.state,
-      started(entry.startedAtMs),
-      clock(entry.cpuMs),
-      entry.command,
-    ];
-  });
-  call.reply(200, { Titles: titles, Processes: rows });
+async function top(call: Call, context: DockerContext): Promise<void> {
+  const vm = context.engine.find(call.parameter('id'));
+  const link = vm.link();
+  const [entries, memory] = await Promise.all([link.top(), link.memory()]);
+  const moment = { nowMs: nowMs(), totalBytes: memory.totalBytes };
+  call.reply(200, processTable(entries, call.query.get('ps_args') || '-ef', moment));
+  containerHappened(context, vm, 'top');
 }

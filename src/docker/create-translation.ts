@@ -17,6 +17,8 @@ export interface ImageDefaults {
   readonly StopSignal?: string | null | undefined;
   readonly Labels?: Readonly<Record<string, string>> | null | undefined;
   readonly ExposedPorts?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly Volumes?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly Healthcheck?: unknown;
 }
 
 /** Of a VM without --memory: fits a shell and a small server; a guest kernel alone takes about 40 MiB. */
@@ -138,7 +140,7 @@ export function translateCreate(
     stopTimeoutSeconds: body.StopTimeout ?? 10,
     autoRemove: host.AutoRemove === true,
     labels: { ...image.config.Labels, ...body.Labels },
-    docker: { ...body, HostConfig: host },
+    docker: { ...body, ...mergedWith(image.config, body), HostConfig: host },
   };
   return { spec, warnings };
 }
@@ -191,6 +193,28 @@ function refuseUnsupported(body: CreateBody, host: Partial<HostConfig>): void {
   if (!['', 'json-file', 'local', 'default'].includes(driver)) {
     throw unsupported(`the log driver ${driver}`, 'start without --log-driver; "logs" reads what berth keeps');
   }
+}
+
+/**
+ * What inspect shows: the request laid over the image's config, as dockerd merges them. An entrypoint of the request
+ * drops the image's command.
+ */
+function mergedWith(image: ImageDefaults, body: CreateBody): Record<string, unknown> {
+  const [ownEntrypoint, ownCommand] = [listOf(body.Entrypoint), listOf(body.Cmd)];
+  const hasCommand = ownCommand !== undefined && ownCommand.length > 0;
+  const ports = { ...image.ExposedPorts, ...body.ExposedPorts };
+  for (const key of Object.keys(body.HostConfig?.PortBindings ?? {}))
+    ports[key.includes('/') ? key : `${key}/tcp`] = {};
+  const volumes = { ...image.Volumes, ...body.Volumes };
+  return {
+    Entrypoint: ownEntrypoint ?? image.Entrypoint ?? null,
+    Cmd: hasCommand ? ownCommand : ownEntrypoint === undefined ? (image.Cmd ?? null) : null,
+    ExposedPorts: Object.keys(ports).length > 0 ? ports : undefined,
+    Volumes: Object.keys(volumes).length > 0 ? volumes : null,
+    WorkingDir: body.WorkingDir || image.WorkingDir || '',
+    StopSignal: body.StopSignal || image.StopSignal || undefined,
+    Healthcheck: body.Healthcheck ?? image.Healthcheck ?? undefined,
+  };
 }
 
 function listOf(value: readonly string[] | string | null | undefined): readonly string[] | undefined {

@@ -48,6 +48,14 @@ export function parseTime(text: string | null, nowMs: number): number | undefine
   );
 }
 
+/** The longest a timer runs; a later time is as good as never (24.8 days). */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** A signal that fires at `atMs`, at once when that is past. */
+export function signalAt(atMs: number, nowMs: number): AbortSignal {
+  return AbortSignal.timeout(Math.min(LONGEST_TIMER_MS, Math.max(0, Math.ceil(atMs - nowMs))));
+}
+
 function parseGoDuration(text: string): number | undefined {
   const unit: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1, us: 1e-3, ns: 1e-6 };
   if (!/^([0-9]+(\.[0-9]+)?(h|ms|m|s|us|ns))+$/.test(text)) return undefined;

@@ -1,8 +1,10 @@
 /** What happened, for `docker events`: the last ones in memory and a live feed. As in dockerd, a restart forgets. */
 import { EventEmitter } from 'node:events';
+import type { Vm } from '#engine';
+import { nowMs } from '#platform';
 import { type Filters, labelsMatch } from './filters.ts';
 
-/** dockerd keeps 256 as well. */
+/** dockerd keeps 256 as well. @source moby, daemon/events */
 const KEPT = 256;
 
 export interface DockerEvent {
@@ -54,13 +56,25 @@ export class EventLog {
   }
 }
 
+/** For what the Docker door itself does to a VM; the engine tells of the rest. */
+export function containerHappened(
+  context: { readonly events: EventLog },
+  vm: Vm,
+  action: string,
+  extra: Readonly<Record<string, string>> = {},
+): void {
+  const { record } = vm;
+  const attributes = { ...record.spec.labels, ...extra, image: record.spec.imageReference, name: record.name };
+  context.events.add({ type: 'container', action, id: record.id, attributes, timeMs: nowMs() });
+}
+
 export function eventMatches(event: DockerEvent, filters: Filters): boolean {
   const any = (name: string, test: (value: string) => boolean): boolean => filters.get(name)?.some(test) ?? true;
   const named = (type: DockerEvent['type']) => (value: string) =>
     event.type === type && (event.id === value || event.id.startsWith(value) || event.attributes['name'] === value);
   const image = (value: string): boolean =>
-    (event.type === 'image' && (event.id === value || event.attributes['name'] === value)) ||
-    (event.type === 'container' && event.attributes['image'] === value);
+    (event.type === 'image' && (event.id === value || sameImage(event.attributes['name'], value))) ||
+    (event.type === 'container' && sameImage(event.attributes['image'], value));
   return (
     any('type', (type) => event.type === type) &&
     any('event', (action) => event.action === action || event.action.startsWith(`${action}:`)) &&
@@ -72,6 +86,11 @@ export function eventMatches(event: DockerEvent, filters: Filters): boolean {
     ['config', 'node', 'plugin', 'secret', 'service', 'volume'].every((name) => !filters.has(name)) &&
     labelsMatch(event.attributes, filters.get('label'))
   );
+}
+
+/** A name without a tag stands for all of its tags. */
+function sameImage(name: string | undefined, wanted: string): boolean {
+  return name !== undefined && (name === wanted || name.replace(/:[^:/]*$/, '') === wanted);
 }
 
 /** The wire form, with the fields of API 1.24 that old clients still read. */

@@ -13,6 +13,7 @@ import {
 import { nowMs } from '#platform';
 import type { Call } from './call.ts';
 import type { DockerContext } from './context.ts';
+import { parseTime } from './durations.ts';
 import { booleanFilter, labelsMatch, parseFilters } from './filters.ts';
 import { write } from './frames.ts';
 import { imageInspectView, imageListEntry } from './image-views.ts';
@@ -50,7 +51,7 @@ export function imageRoutes(context: DockerContext): Route[] {
       return reference === undefined ? undefined : (await images.inspect(reference)).createdAtMs;
     };
     const [before, since] = [await edge('before'), await edge('since')];
-    const until = filters.get('until')?.map((text) => Number(text) * 1000 || Date.parse(text))[0];
+    const until = parseTime(filters.get('until')?.[0] ?? null, nowMs());
     const patterns = filters.get('reference');
     const chosen = (await images.list()).filter((image) => {
       if (dangling !== undefined && (image.tags.length === 0) !== dangling) return false;
@@ -156,10 +157,11 @@ export function imageRoutes(context: DockerContext): Route[] {
 
   const remove = async (call: Call): Promise<void> => {
     const name = call.parameter('name');
+    const { id } = await images.inspect(name);
     const removed = await images.remove(name, { force: call.flag('force'), inUseBy: users });
     for (const item of removed) {
-      if ('untagged' in item) happened('untag', item.untagged, item.untagged);
-      else happened('delete', item.deleted, item.deleted);
+      if ('untagged' in item) happened('untag', id, id);
+      else if (item.deleted === id) happened('delete', id, id);
     }
     call.reply(
       200,
@@ -171,7 +173,7 @@ export function imageRoutes(context: DockerContext): Route[] {
     const repository = call.query.get('repo') ?? '';
     const name = call.query.get('tag') || 'latest';
     await images.tag(call.parameter('name'), `${repository}:${name}`);
-    happened('tag', call.parameter('name'), `${repository}:${name}`);
+    happened('tag', (await images.inspect(call.parameter('name'))).id, `${repository}:${name}`);
     call.reply(201);
   };
 
@@ -208,11 +210,15 @@ export function imageRoutes(context: DockerContext): Route[] {
   const prune = async (call: Call): Promise<void> => {
     const filters = parseFilters(call.query.get('filters'), ['dangling', 'label', 'label!', 'until']);
     const all = booleanFilter(filters, 'dangling') === false;
+    const until = parseTime(filters.get('until')?.[0] ?? null, nowMs());
     const inUse = (): Digest[] => engine.list().map((vm) => vm.record.spec.imageId);
     const result = await images.collectGarbage({
       all,
       inUse,
-      mayRemove: (image) => labelsMatch(image.labels, filters.get('label')),
+      mayRemove: (image) =>
+        labelsMatch(image.labels, filters.get('label')) &&
+        !(filters.get('label!') ?? []).some((label) => labelsMatch(image.labels, [label])) &&
+        (until === undefined || image.createdAtMs < until),
     });
     call.reply(200, {
       ImagesDeleted: result.removed.map((item) =>

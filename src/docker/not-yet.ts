@@ -3,6 +3,7 @@
  * learns what is missing; the table in docs/ lists them. Swarm's answer as dockerd's do without a swarm.
  */
 import { BerthError } from '#base';
+import type { Call } from './call.ts';
 import type { Route } from './router.ts';
 
 const NOT_YET: readonly [Route['method'], string, string][] = [
@@ -27,20 +28,15 @@ const NOT_YET: readonly [Route['method'], string, string][] = [
   ['POST', '/images/{name...}/push', 'push'],
   ['GET', '/distribution/{name...}/json', 'image in a registry'],
   ['GET', '/networks', 'list networks'],
-  ['GET', '/networks/{id}', 'inspect a network'],
   ['POST', '/networks/create', 'make a network'],
   ['POST', '/networks/{id}/connect', 'connect to a network'],
   ['POST', '/networks/{id}/disconnect', 'disconnect from a network'],
   ['DELETE', '/networks/{id}', 'remove a network'],
   ['POST', '/networks/prune', 'remove unused networks'],
-  ['GET', '/volumes', 'list volumes'],
   ['POST', '/volumes/create', 'make a volume'],
-  ['GET', '/volumes/{name}', 'inspect a volume'],
   ['PUT', '/volumes/{name}', 'change a cluster volume'],
   ['DELETE', '/volumes/{name}', 'remove a volume'],
   ['POST', '/volumes/prune', 'remove unused volumes'],
-  ['GET', '/plugins', 'list plugins'],
-  ['GET', '/plugins/{name...}/json', 'inspect a plugin'],
 ];
 
 const SWARM = [
@@ -60,6 +56,49 @@ const SWARM = [
 
 export function notYetRoutes(): Route[] {
   return NOT_YET.map(([method, path, summary]) => ({ method, path, summary }));
+}
+
+/**
+ * What there can be none of yet. Looking it up answers 404, not 501: `docker inspect NAME` asks one kind of thing after
+ * the other until one knows the name, and `docker system prune` lists all.
+ */
+export function emptyRoutes(): Route[] {
+  const none = (code: string, text: (name: string) => string) => (call: Call) => {
+    throw new BerthError('not_found', code, text(call.parameter('name')));
+  };
+  const network = (call: Call): never => {
+    const name = call.parameter('name');
+    if (name !== 'bridge' && name !== 'none')
+      throw new BerthError('not_found', 'network.not_found', `network ${name} not found`);
+    throw new BerthError('unsupported', 'route.not_yet', 'berth does not support GET /networks/{name} yet');
+  };
+  return [
+    {
+      method: 'GET',
+      path: '/networks/{name}',
+      summary: 'inspect a network (only says which do not exist)',
+      handle: network,
+    },
+    {
+      method: 'GET',
+      path: '/volumes',
+      summary: 'list volumes (none yet)',
+      handle: (call) => call.reply(200, { Volumes: [], Warnings: [] }),
+    },
+    {
+      method: 'GET',
+      path: '/volumes/{name}',
+      summary: 'inspect a volume (none yet)',
+      handle: none('volume.not_found', (name) => `get ${name}: no such volume`),
+    },
+    { method: 'GET', path: '/plugins', summary: 'list plugins (none)', handle: (call) => call.reply(200, []) },
+    {
+      method: 'GET',
+      path: '/plugins/{name...}/json',
+      summary: 'inspect a plugin (none)',
+      handle: none('plugin.not_found', (name) => `plugin "${name}" not found`),
+    },
+  ];
 }
 
 export function swarmRoutes(): Route[] {

@@ -29,6 +29,9 @@ const STATUS_OF_CODE: Readonly<Record<string, number>> = {
   'swarm.none': 503,
 };
 
+/** Codes whose text clients compare with dockerd's: it stays as it is. */
+const EXACT_TEXT: ReadonlySet<string> = new Set(['images.not_found', 'vm.not_found']);
+
 export interface Problem {
   readonly status: number;
   readonly message: string;
@@ -38,5 +41,6 @@ export interface Problem {
 export function problemOf(error: unknown): Problem {
   if (!(error instanceof BerthError)) return { status: 500, message: messageOf(error) };
   const status = STATUS_OF_CODE[error.code] ?? STATUS_OF[error.kind];
-  return { status, message: error.hint === undefined ? error.message : `${error.message} (${error.hint})` };
+  const isBare = error.hint === undefined || EXACT_TEXT.has(error.code);
+  return { status, message: isBare ? error.message : `${error.message} (${error.hint})` };
 }

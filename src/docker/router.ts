@@ -55,6 +55,14 @@ function compile(route: Route): Compiled {
   return { route, names, pattern: new RegExp(`^${source}$`) };
 }
 
+/** A request target's path and query. By hand: the URL class refuses targets such as `//` and folds `..` away. */
+export function splitTarget(target: string): { readonly path: string; readonly query: URLSearchParams } {
+  const local = target.replace(/^https?:\/\/[^/]*/, '').replace(/^\/+/, '/');
+  const mark = local.indexOf('?');
+  const path = mark < 0 ? local : local.slice(0, mark);
+  return { path: path === '' ? '/' : path, query: new URLSearchParams(mark < 0 ? '' : local.slice(mark + 1)) };
+}
+
 function decode(text: string): string {
   try {
     return decodeURIComponent(text);

@@ -1,21 +1,13 @@
 /** Docker's Engine API on a socket: routes, headers, errors. */
 import { BerthError, messageOf } from '#base';
-import {
-  type IncomingMessage,
-  plainResponse,
-  type Server,
-  type ServerResponse,
-  type Socket,
-  serveHttp,
-} from '#platform';
+import { type IncomingMessage, type Server, type ServerResponse, type Socket, serveHttp } from '#platform';
 import { Call } from './call.ts';
 import { streamRoutes } from './container-streams.ts';
 import { containerRoutes } from './containers.ts';
 import type { DockerContext } from './context.ts';
 import { imageRoutes } from './images.ts';
-import { notYetRoutes, swarmRoutes } from './not-yet.ts';
-import { problemOf } from './problems.ts';
-import { compileRoutes, type Route } from './router.ts';
+import { emptyRoutes, notYetRoutes, swarmRoutes } from './not-yet.ts';
+import { API_VERSION, compileRoutes, type Match, type Route, splitTarget } from './router.ts';
 import { standardHeaders, systemRoutes } from './system.ts';
 
 /** Every route, in the order they are tried. The table in docs/ is made from this list. */
@@ -25,6 +17,7 @@ export function allRoutes(context: DockerContext): Route[] {
     ...containerRoutes(context),
     ...streamRoutes(context),
     ...imageRoutes(context),
+    ...emptyRoutes(),
     ...notYetRoutes(),
     ...swarmRoutes(),
   ];
@@ -42,17 +35,14 @@ export function serveDocker(
     response: ServerResponse | undefined,
     upgrade: { socket: Socket; head: Buffer } | undefined,
   ): void => {
-    const url = new URL(request.url ?? '/', 'http://berth');
-    for (const [name, value] of headers) response?.setHeader(name, value);
-    let call: Call;
+    const { path, query } = splitTarget(request.url ?? '/');
+    const call = (found: Pick<Match, 'parameters' | 'version'>): Call =>
+      new Call({ request, response, upgrade, query, parameters: found.parameters, version: found.version, headers });
     try {
-      const { route, parameters, version } = match(request.method ?? 'GET', url.pathname);
-      call = new Call({ request, response, upgrade, query: url.searchParams, parameters, version });
-      void handle(route, call);
+      const found = match(request.method ?? 'GET', path);
+      void handle(found.route, call(found));
     } catch (error) {
-      const { status, message } = problemOf(error);
-      const plain = response ?? plainResponse(request, upgrade?.socket as Socket);
-      plain.writeHead(status, { 'Content-Type': 'application/json' }).end(`${JSON.stringify({ message })}\n`);
+      call({ parameters: {}, version: API_VERSION }).fail(error);
     }
   };
 

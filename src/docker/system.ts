@@ -3,7 +3,8 @@ import { nowMs } from '#platform';
 import type { Call } from './call.ts';
 import { listEntry, stateName } from './container-views.ts';
 import type { DockerContext } from './context.ts';
-import { parseTime, rfc3339 } from './durations.ts';
+import { sizesOf } from './disk-sizes.ts';
+import { parseTime, rfc3339, signalAt } from './durations.ts';
 import { EVENT_FILTERS, eventMatches, eventView } from './event-log.ts';
 import { parseFilters } from './filters.ts';
 import { write } from './frames.ts';
@@ -24,8 +25,12 @@ export function systemRoutes(context: DockerContext): Route[] {
   const { facts } = context;
 
   const ping = (call: Call): void => {
-    const response = call.stream('text/plain; charset=utf-8');
-    response.end(call.request.method === 'HEAD' ? undefined : 'OK');
+    call.replyText('OK', {
+      'Builder-Version': '1',
+      Swarm: 'inactive',
+      'Cache-Control': 'no-cache, no-store, must-revalidate',
+      Pragma: 'no-cache',
+    });
   };
 
   const version = (call: Call): void => {
@@ -146,8 +151,7 @@ export function systemRoutes(context: DockerContext): Route[] {
     };
     const ended = new Promise<void>((resolve) => {
       call.signal.addEventListener('abort', () => resolve(), { once: true });
-      if (until !== undefined)
-        AbortSignal.timeout(Math.max(0, until - now)).addEventListener('abort', () => resolve(), { once: true });
+      if (until !== undefined) signalAt(until, now).addEventListener('abort', () => resolve(), { once: true });
     });
     const unsubscribe = context.events.subscribe(send);
     if (since !== undefined) for (const event of context.events.since(since)) send(event);
@@ -166,7 +170,9 @@ export function systemRoutes(context: DockerContext): Route[] {
       Images: images.map((image) =>
         imageListEntry(image, context.engine.list().filter((vm) => vm.record.spec.imageId === image.id).length),
       ),
-      Containers: context.engine.list().map((vm) => listEntry(vm.record, now, { rw: 0, root: 0 })),
+      Containers: await Promise.all(
+        context.engine.list().map(async (vm) => listEntry(vm.record, now, await sizesOf(context, vm))),
+      ),
       Volumes: [],
       BuildCache: [],
       BuilderSize: 0,

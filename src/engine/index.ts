@@ -16,6 +16,7 @@ export {
   type ProcessExit,
   type StartOutcome,
 } from './guest-channel/index.ts';
+export type { GuestTopEntry } from './guest-link.ts';
 export { hasMachine } from './lifecycle.ts';
 export { followLog } from './log-follow.ts';
 export type {

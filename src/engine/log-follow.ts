@@ -8,12 +8,19 @@ const MAX_PENDING_BYTES = 256 * 1024;
  *
  * The file is the one truth: a follower that keeps up is handed records as they are written; one that falls behind
  * reads them back. So each client goes at its own pace, loses nothing, and never slows the process or fills memory.
+ *
+ * @param from - `position`, a byte of the log; `nextEnd`: the end of an earlier run does not count, the follower came
+ *   before the start of the one it wants.
  */
-export async function* followLog(log: ProcessLog, position: number, signal: AbortSignal): AsyncGenerator<LogRecord> {
-  let at = position;
+export async function* followLog(
+  log: ProcessLog,
+  from: { readonly position: number; readonly nextEnd?: boolean },
+  signal: AbortSignal,
+): AsyncGenerator<LogRecord> {
+  let at = from.position;
   let pending: Appended[] = [];
   let pendingBytes = 0;
-  let ended = log.closed;
+  let ended = log.closed && from.nextEnd !== true;
   let wake: (() => void) | undefined;
   const rouse = (): void => {
     wake?.();

@@ -83,6 +83,11 @@ export class Vm {
     return `${this.folder}/process.log`;
   }
 
+  /** The VM's writable disk, a sparse file. */
+  get diskPath(): string {
+    return `${this.folder}/data.img`;
+  }
+
   /** Makes the VM's folder and disks. @throws disk.full (exhausted), image.not_found (not_found) */
   async prepare(makeDisk: (path: string, bytes: number, uid: number | undefined) => Promise<void>): Promise<void> {
     const { spec, uid } = this.#record;

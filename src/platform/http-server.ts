@@ -50,6 +50,10 @@ export function plainResponse(request: IncomingMessage, socket: Socket): ServerR
   const response = new ServerResponse(request);
   response.shouldKeepAlive = false;
   response.assignSocket(socket);
-  response.once('finish', () => socket.end());
+  response.once('finish', () => {
+    socket.end();
+    // Read on, or the client's own end is never seen and the socket stays open.
+    socket.resume();
+  });
   return response;
 }
