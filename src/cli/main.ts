@@ -1,7 +1,10 @@
-/** The command line's process. Little is loaded before it is known what for. */
-import { enableCompileCache } from 'node:module';
+/** The command line's process. The bundle's start file turns the compile cache on before this is loaded. */
+import { runProgram } from './program.ts';
 
-// Beside the bundle: compiled code is kept between runs. A folder that cannot be written is no harm.
-if (import.meta.url.includes('/.build/')) enableCompileCache(new URL('../compile-cache', import.meta.url).pathname);
-const { runProgram } = await import('./program.ts');
-process.exit(await runProgram({ words: process.argv.slice(2), env: process.env, uid: process.getuid?.() ?? 0 }));
+runProgram({ words: process.argv.slice(2), env: process.env, uid: process.getuid?.() ?? 0 }).then(
+  (exitCode) => process.exit(exitCode),
+  (error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  },
+);

@@ -1,6 +1,4 @@
 /** Where a daemon keeps what: flags over environment over the defaults for root and for other users. */
-import { createHash } from 'node:crypto';
-
 export interface DaemonSettings {
   readonly stateFolder: string;
   readonly runFolder: string;
@@ -30,9 +28,14 @@ export function resolveSettings({ flags, env, uid, home }: SettingsInput): Daemo
   const defaultState = isRoot ? '/var/lib/berth' : `${env['XDG_DATA_HOME'] || `${home}/.local/share`}/berth`;
   const stateFolder = (flags.stateDir ?? (env['BERTH_STATE_DIR'] || defaultState)).replace(/\/+$/, '');
   const runtime = isRoot ? '/run' : env['XDG_RUNTIME_DIR'] || `/tmp/berth-${uid}`;
-  const suffix = createHash('sha256').update(stateFolder).digest('hex').slice(0, 8);
-  const defaultRun = stateFolder === defaultState ? `${runtime}/berth` : `${runtime}/berth-${suffix}`;
+  const defaultRun = stateFolder === defaultState ? `${runtime}/berth` : `${runtime}/berth-${shortDigest(stateFolder)}`;
   const runFolder = (flags.runDir ?? (env['BERTH_RUN_DIR'] || defaultRun)).replace(/\/+$/, '');
   const socket = flags.socket ?? (env['BERTH_SOCKET'] || `${runFolder}/berth.sock`);
   return { stateFolder, runFolder, socket, isRoot };
+}
+
+/** Loaded when it is needed only: node:crypto takes 7 ms, and every command comes through here. */
+function shortDigest(text: string): string {
+  const { createHash } = process.getBuiltinModule('node:crypto');
+  return createHash('sha256').update(text).digest('hex').slice(0, 8);
 }

@@ -16,7 +16,7 @@ export interface Installation {
   readonly launcher: string;
   /** Prints plain `berth ps` without Node. */
   readonly fastList: string;
-  /** Folder of the bundled command line; `main.js` starts it. */
+  /** Folder of the bundled command line; `main.cjs` starts it. */
   readonly cli: string;
   /** The daemon's program. */
   readonly daemon: string;
@@ -44,6 +44,6 @@ export function installationAt(root: string): Installation {
 
 /** The installation this program belongs to. */
 export function thisInstallation(): Installation {
-  // `ROOT/src/setup/paths.ts` or `ROOT/.build/cli/CHUNK.js`: both lie two folders below the root.
+  // `ROOT/src/setup/paths.ts` or `ROOT/.build/cli/program.cjs`: both lie two folders below the root.
   return installationAt(resolve(dirname(fileURLToPath(import.meta.url)), '../..'));
 }
