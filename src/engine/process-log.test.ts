@@ -93,7 +93,8 @@ test('a follower sees what was there, what comes, and the end', () =>
     await append(log, 1, 1, 'old ');
     const seen: string[] = [];
     const following = (async () => {
-      for await (const record of followLog(log, 0, new AbortController().signal)) seen.push(record.data.toString());
+      for await (const record of followLog(log, { position: 0 }, new AbortController().signal))
+        seen.push(record.data.toString());
     })();
     await append(log, 1, 2, 'new ');
     await append(log, 1, 1, 'last');
@@ -109,7 +110,7 @@ test('a slow follower loses nothing of a flood and keeps little in memory', () =
     const chunk = 'x'.repeat(60_000);
     let received = 0;
     const following = (async () => {
-      for await (const record of followLog(log, 0, new AbortController().signal)) {
+      for await (const record of followLog(log, { position: 0 }, new AbortController().signal)) {
         received += record.data.length;
         if (received < 300_000) await new Promise((resolve) => setImmediate(resolve));
       }
@@ -126,7 +127,8 @@ test('a follower leaves when its client does', () =>
     const log = await ProcessLog.open(path);
     const left = new AbortController();
     const following = (async () => {
-      for await (const record of followLog(log, 0, left.signal)) assert.fail(`unexpected ${record.data.toString()}`);
+      for await (const record of followLog(log, { position: 0 }, left.signal))
+        assert.fail(`unexpected ${record.data.toString()}`);
     })();
     left.abort();
     await following;

@@ -4,18 +4,21 @@
  * Order of things for every event: decide, store, carry out the effects. So a daemon that dies between two of them
  * finds in the store what it was about to do. Effects run one at a time and report back as events.
  */
-import { EventEmitter } from 'node:events';
 import { BerthError, messageOf, shortId } from '#base';
-import { files, monotonicMs, nowMs, sleep, startTimer, type Timer } from '#platform';
-import { Exec, type ExecSpec } from './exec.ts';
+import { monotonicMs, nowMs, sleep, startTimer, type Timer } from '#platform';
+import type { Exec, ExecSpec } from './exec.ts';
+import { ExecTable } from './exec-table.ts';
 import { configurationOf } from './guest-configuration.ts';
 import { type GuestEvents, type GuestHello, GuestLink, type TerminalSize } from './guest-link.ts';
+import { exitOfGuestShutdown } from './guest-shutdown.ts';
 import { decide, hasMachine, type VmEffect, type VmEvent } from './lifecycle.ts';
 import { RunningMachine } from './machine.ts';
 import type { BootTimings, ExitFacts, VmRecord } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
 import { ProcessLog } from './process-log.ts';
-import { type Extent, layOutRootDisk } from './root-disk.ts';
+import type { Extent } from './root-disk.ts';
+import { VmFolders } from './vm-folders.ts';
+import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
 
 /** The guest has this long from the first byte on the channel to take its configuration: TCG on a loaded host. */
 const BOOT_DEADLINE_MS = 120_000;
@@ -27,33 +30,20 @@ const KILL_GRACE_MS = 3_000;
 const STORE_RETRY_MS = 1_000;
 const MAIN_PROCESS = 0;
 
-interface VmEvents {
-  /** After every stored change of state. */
-  changed: [];
-  started: [];
-  startFailed: [BerthError];
-  /** The main process ran and is over: the machine is gone and the log complete. */
-  exited: [ExitFacts];
-  /** As `exited`, and also after a start that failed. */
-  ended: [ExitFacts];
-  removed: [];
-}
-
-export type WaitCondition = 'not-running' | 'next-exit' | 'removed';
-
 export class Vm {
   #record: VmRecord;
   readonly #ports: EnginePorts;
   readonly #settings: EngineSettings;
   readonly #onGone: (vm: Vm) => void;
-  readonly #events = new EventEmitter<VmEvents>();
+  readonly #milestones = new VmMilestones();
+  readonly #folders: VmFolders;
   #log: Promise<ProcessLog> | undefined;
   #machine: RunningMachine | undefined;
   #link: GuestLink | undefined;
-  readonly execs = new Map<string, Exec>();
-  #nextChannelId = 1;
+  readonly execs = new ExecTable();
   #effects: Promise<void> = Promise.resolve();
   #restarting = false;
+  #killing = false;
   #startedAtMonotonicMs = 0;
   #lastError: BerthError | undefined;
   #storeRetry: Timer | undefined;
@@ -64,7 +54,7 @@ export class Vm {
     this.#ports = ports;
     this.#settings = settings;
     this.#onGone = onGone;
-    this.#events.setMaxListeners(0);
+    this.#folders = new VmFolders(record.id, settings);
   }
 
   get record(): VmRecord {
@@ -72,41 +62,38 @@ export class Vm {
   }
 
   get folder(): string {
-    return `${this.#settings.stateFolder}/vms/${this.#record.id}`;
+    return this.#folders.state;
   }
 
   get runFolder(): string {
-    return `${this.#settings.runFolder}/vm/${shortId(this.#record.id)}`;
+    return this.#folders.run;
   }
 
   get logPath(): string {
-    return `${this.folder}/process.log`;
+    return this.#folders.processLog;
   }
 
   /** The VM's writable disk, a sparse file. */
   get diskPath(): string {
-    return `${this.folder}/data.img`;
+    return this.#folders.dataDisk;
   }
 
   /** Makes the VM's folder and disks. @throws disk.full (exhausted), image.not_found (not_found) */
-  async prepare(makeDisk: (path: string, bytes: number, uid: number | undefined) => Promise<void>): Promise<void> {
-    const { spec, uid } = this.#record;
-    await files.mkdir(this.folder, { recursive: true, mode: 0o711 });
-    await makeDisk(`${this.folder}/data.img`, spec.diskBytes, this.#settings.firstUid === undefined ? undefined : uid);
-    await this.#writeRootDescriptor();
+  prepare(makeDisk: (path: string, bytes: number, uid: number | undefined) => Promise<void>): Promise<void> {
+    return this.#folders.prepare(this.#record, this.#ports, makeDisk);
   }
 
   /** Resolves when the main process runs. @throws what decide refuses; why the start failed. */
   async start(): Promise<void> {
     this.#apply({ type: 'start' });
-    await this.#untilStarted();
+    await this.#milestones.untilStarted();
   }
 
   /** Ends the main process politely, then not. Resolves when the VM is down. A VM that is down is vm.not_running (not_modified). */
   async stop(options: { readonly signal?: number; readonly timeoutSeconds?: number } = {}): Promise<void> {
     const { spec, state, name } = this.#record;
     if (!hasMachine(state)) throw new BerthError('not_modified', 'vm.not_running', `VM ${name} is not running`);
-    const ended = this.#untilEnded();
+    const ended = this.#milestones.untilEnded();
     if (state.name === 'paused') await this.unpause();
     const timeoutMs = (options.timeoutSeconds ?? spec.stopTimeoutSeconds) * 1000;
     if (this.#link !== undefined) {
@@ -139,7 +126,7 @@ export class Vm {
       this.#link?.signal(MAIN_PROCESS, signal);
       return;
     }
-    const ended = this.#untilEnded();
+    const ended = this.#milestones.untilEnded();
     if (state.name === 'paused') await this.#killMachine();
     else await this.#killProcess(ended);
     await ended;
@@ -180,7 +167,7 @@ export class Vm {
 
   /** Resolves when nothing of the VM is left. */
   async remove(options: { readonly force: boolean }): Promise<void> {
-    const removed = this.#untilRemoved();
+    const removed = this.#milestones.untilRemoved();
     // A refusal must not leave the promise above without an owner.
     removed.catch(() => {});
     this.#apply({ type: 'remove', force: options.force });
@@ -195,30 +182,10 @@ export class Vm {
   }
 
   /** Settles with the exit code. For a VM that was never started, `not-running` settles at once with 0, as Docker does. */
-  async wait(condition: WaitCondition, signal: AbortSignal): Promise<{ exitCode: number; error: string }> {
+  async wait(condition: WaitCondition, signal: AbortSignal): Promise<WaitOutcome> {
     const { state } = this.#record;
     if (condition === 'not-running' && !hasMachine(state)) return exitOf(state);
-    return await new Promise((resolve, reject) => {
-      let last = exitOf(state);
-      const settle = (): void => {
-        this.#events.off('exited', onEnded);
-        this.#events.off('removed', onRemoved);
-        signal.removeEventListener('abort', onAbort);
-        resolve(last);
-      };
-      const onEnded = (exit: ExitFacts): void => {
-        last = { exitCode: exit.exitCode, error: exit.error };
-        if (condition !== 'removed') settle();
-      };
-      const onRemoved = (): void => settle();
-      const onAbort = (): void => {
-        settle();
-        reject(new BerthError('cancelled', 'wait.cancelled', 'the client left'));
-      };
-      this.#events.on('exited', onEnded);
-      this.#events.on('removed', onRemoved);
-      signal.addEventListener('abort', onAbort, { once: true });
-    });
+    return await this.#milestones.untilOver(condition, exitOf(state), signal);
   }
 
   /** The main process's log; opened once, closed with the VM. */
@@ -241,12 +208,12 @@ export class Vm {
 
   /** Bytes for the main process's standard input; resolves when the guest has room for more. */
   async writeStdin(data: Buffer): Promise<void> {
-    await this.#untilLinked();
+    if (this.#record.state.name !== 'running' || this.#link === undefined) await this.#milestones.untilStartedOrEnded();
     await this.#link?.writeStdin(MAIN_PROCESS, data);
   }
 
   async endStdin(): Promise<void> {
-    await this.#untilLinked();
+    if (this.#record.state.name !== 'running' || this.#link === undefined) await this.#milestones.untilStartedOrEnded();
     this.#link?.endStdin(MAIN_PROCESS);
   }
 
@@ -256,10 +223,7 @@ export class Vm {
 
   createExec(spec: ExecSpec): Exec {
     this.link();
-    const exec = new Exec(this.#record.id, this.#nextChannelId, spec);
-    this.#nextChannelId += 1;
-    this.execs.set(exec.id, exec);
-    return exec;
+    return this.execs.create(this.#record.id, spec);
   }
 
   /** @throws exec.already_started (conflict), process.* (invalid) when the guest cannot start it. */
@@ -302,7 +266,7 @@ export class Vm {
       return;
     }
     this.#save({ ...this.#record, machine });
-    this.#machine = RunningMachine.adopt(machine, this.#qemuLog);
+    this.#machine = RunningMachine.adopt(machine, this.#folders.qemuLog);
     try {
       await this.#rejoin(this.#machine);
     } catch (error) {
@@ -333,10 +297,6 @@ export class Vm {
     await this.#effects;
   }
 
-  get #qemuLog(): string {
-    return `${this.folder}/qemu.log`;
-  }
-
   #names(): string[] {
     return [...new Set([this.#record.name, this.#record.spec.hostname, shortId(this.#record.id)])];
   }
@@ -348,7 +308,6 @@ export class Vm {
   #save(record: VmRecord): void {
     this.#record = record;
     this.#store();
-    this.#events.emit('changed');
   }
 
   #store(): void {
@@ -371,12 +330,11 @@ export class Vm {
     if (decision.record !== before) this.#save(decision.record);
     for (const effect of decision.effects) this.#enqueue(effect);
     const { state } = this.#record;
-    if (event.type === 'process_started' && state.name === 'running') this.#events.emit('started');
+    if (event.type === 'process_started' && state.name === 'running') this.#milestones.started();
     if (event.type === 'torn_down' && before.state.name === 'ending') {
-      if (before.startedAtMs === undefined)
-        this.#events.emit('startFailed', this.#lastError ?? failureOf(before.state.exit));
-      else this.#events.emit('exited', before.state.exit);
-      this.#events.emit('ended', before.state.exit);
+      const { exit } = before.state;
+      if (before.startedAtMs !== undefined) this.#milestones.exited(exit);
+      else this.#milestones.startFailed(this.#lastError ?? failureOf(exit), exit);
     }
   }
 
@@ -424,8 +382,8 @@ export class Vm {
     this.#lastError = undefined;
     (await this.log()).markStarted();
     const build = await this.#settings.build();
-    await this.#makeRunFolder();
-    const extents = await this.#writeRootDescriptor();
+    await this.#folders.prepareRun(uid);
+    const extents = await this.#folders.writeRootDescriptor(this.#record, this.#ports);
     const wantsNetwork = spec.network.mode === 'bridge' && this.#ports.network !== undefined;
     const network = wantsNetwork
       ? await this.#ports.network?.attach({
@@ -444,15 +402,15 @@ export class Vm {
       build,
       uid: this.#settings.firstUid === undefined ? undefined : uid,
       network,
-      logFile: this.#qemuLog,
+      logFile: this.#folders.qemuLog,
       run: {
         name: `berth-${shortId(id)}`,
         vcpus: spec.vcpus,
         memoryBytes: spec.memoryBytes,
-        qmpSocket: `${this.runFolder}/qmp`,
-        agentSocket: `${this.runFolder}/agent`,
-        rootDescriptor: extents.length === 0 ? undefined : `${this.folder}/root.vmdk`,
-        dataDisk: `${this.folder}/data.img`,
+        qmpSocket: this.#folders.qmpSocket,
+        agentSocket: this.#folders.agentSocket,
+        rootDescriptor: extents.length === 0 ? undefined : this.#folders.rootDescriptor,
+        dataDisk: this.#folders.dataDisk,
       },
     });
     this.#machine = machine;
@@ -485,7 +443,7 @@ export class Vm {
   }
 
   async #connect(machine: RunningMachine, run: number): Promise<GuestLink> {
-    const stream = await machine.connect(`${this.runFolder}/qmp`, `${this.runFolder}/agent`, {
+    const stream = await machine.connect(this.#folders.qmpSocket, this.#folders.agentSocket, {
       onGone: () => void this.#machineGone(machine),
       onQmpEvent: (name, data) => this.#onQmpEvent(machine, name, data),
     });
@@ -497,7 +455,7 @@ export class Vm {
           return;
         }
         const taken = (): void => this.#link?.ack(id, outputStream, offset + data.length);
-        const exec = this.#execOf(id);
+        const exec = this.execs.byChannel(id);
         if (exec === undefined) taken();
         else exec.deliver(outputStream, data, taken);
       },
@@ -546,7 +504,7 @@ export class Vm {
   async #greetAgain(link: GuestLink): Promise<void> {
     const hello = await link.hello(true, BOOT_DEADLINE_MS);
     if (hello.phase === 'fresh') {
-      await this.#configureAndStart(link, await this.#writeRootDescriptor());
+      await this.#configureAndStart(link, await this.#folders.writeRootDescriptor(this.#record, this.#ports));
       return;
     }
     await this.#resumeProcesses(link, hello);
@@ -556,7 +514,7 @@ export class Vm {
     const log = await this.log();
     const offsets = log.offsetsOf(this.#record.run);
     for (const process of hello.processes) {
-      this.#nextChannelId = Math.max(this.#nextChannelId, process.id + 1);
+      this.execs.taken(process.id);
       if (process.id === MAIN_PROCESS) link.resume(MAIN_PROCESS, offsets.stdout, offsets.stderr);
       else link.resume(process.id, process.stdoutBytes, process.stderrBytes);
     }
@@ -572,14 +530,9 @@ export class Vm {
     this.#enqueue('tear_down');
   }
 
-  #execOf(channelId: number): Exec | undefined {
-    for (const exec of this.execs.values()) if (exec.channelId === channelId) return exec;
-    return undefined;
-  }
-
   async #onExited(exited: { id: number; exitCode: number; oomKilled: boolean }): Promise<void> {
     if (exited.id !== MAIN_PROCESS) {
-      const exec = this.#execOf(exited.id);
+      const exec = this.execs.byChannel(exited.id);
       exec?.finish(exited.exitCode);
       this.#link?.exitAck(exited.id);
       if (exec !== undefined) this.#happened('exec_die', { execID: exec.id, exitCode: String(exited.exitCode) });
@@ -607,26 +560,13 @@ export class Vm {
   async #guestShutDown(machine: RunningMachine): Promise<void> {
     const { state } = this.#record;
     if (state.name === 'ending') return;
-    let text: unknown = '';
-    try {
-      text = await machine.qmp.execute('ringbuf-read', { device: 'console', size: 65536, format: 'utf8' });
-    } catch (error) {
-      this.#ports.log(`VM ${this.#record.name}: its console is unreadable: ${messageOf(error)}`);
-    }
-    const lines = typeof text === 'string' ? text.split('\n').map((line) => line.trim()) : [];
-    const panicAt = lines.findIndex((line) => /Kernel panic|berth: fatal/.test(line));
-    const panicked = panicAt >= 0;
-    const words = lines.slice(panicAt, panicAt + 3).join('; ');
-    const error = panicked ? `the guest crashed; last words on its console: ${words}` : '';
-    this.#apply({
-      type: 'machine_gone',
-      exit: { exitCode: panicked ? 255 : 0, oomKilled: false, error, atMs: nowMs() },
-    });
+    const exit = await exitOfGuestShutdown(machine.qmp, (line) => this.#ports.log(`VM ${this.#record.name}: ${line}`));
+    this.#apply({ type: 'machine_gone', exit });
   }
 
   async #machineGone(machine: RunningMachine): Promise<void> {
-    if (machine !== this.#machine || !hasMachine(this.#record.state)) return;
-    const error = this.#record.removal === 'none' ? await machine.lastWords() : '';
+    if (machine !== this.#machine || this.#killing || !hasMachine(this.#record.state)) return;
+    const error = await machine.lastWords();
     this.#apply({ type: 'machine_gone', exit: { exitCode: 137, oomKilled: false, error, atMs: nowMs() } });
   }
 
@@ -658,9 +598,9 @@ export class Vm {
     this.#machine = undefined;
     this.#link = undefined;
     await machine?.kill();
-    for (const exec of this.execs.values()) exec.finish(137);
+    this.execs.endAll(137);
     await this.#ports.network?.detach(this.#record.id);
-    await files.rm(this.runFolder, { recursive: true, force: true });
+    await this.#folders.removeRun();
     const log = await this.log();
     await log.settled();
     log.markEnded();
@@ -672,11 +612,10 @@ export class Vm {
       const log = await this.#log;
       this.#log = undefined;
       await log?.close();
-      await files.rm(this.folder, { recursive: true, force: true });
-      await files.rm(this.runFolder, { recursive: true, force: true });
+      await this.#folders.remove();
     } catch (error) {
       this.#apply({ type: 'remove_failed', error: messageOf(error) });
-      this.#events.emit('changed');
+      this.#milestones.removeFailed(`VM ${this.#record.name} could not be removed: ${messageOf(error)}`);
       return;
     }
     this.#gone = true;
@@ -684,7 +623,7 @@ export class Vm {
     this.#ports.records.remove(this.#record.id);
     this.#onGone(this);
     this.#happened('destroy', {});
-    this.#events.emit('removed');
+    this.#milestones.removed();
   }
 
   /** SIGKILL inside the guest, so that its disk is flushed; QEMU itself when that has no effect. */
@@ -701,7 +640,13 @@ export class Vm {
       this.#apply({ type: 'machine_gone', exit });
       return;
     }
-    await machine.kill();
+    // Its end is ours, not an accident: what the control socket says of it is not news.
+    this.#killing = true;
+    try {
+      await machine.kill();
+    } finally {
+      this.#killing = false;
+    }
     this.#apply({ type: 'machine_gone', exit: { exitCode: 137, oomKilled: false, error: '', atMs: nowMs() } });
   }
 
@@ -721,21 +666,6 @@ export class Vm {
     }
   }
 
-  async #makeRunFolder(): Promise<void> {
-    await files.rm(this.runFolder, { recursive: true, force: true });
-    await files.mkdir(this.runFolder, { recursive: true, mode: 0o700 });
-    if (this.#settings.firstUid !== undefined) await files.chown(this.runFolder, this.#record.uid, this.#record.uid);
-  }
-
-  async #writeRootDescriptor(): Promise<readonly Extent[]> {
-    const { spec } = this.#record;
-    const disk = layOutRootDisk(await this.#ports.images.layersOf(spec.imageId));
-    const path = `${this.folder}/root.vmdk`;
-    if ((await files.readTextIfExists(path)) !== disk.descriptor)
-      await files.writeFileAtomic(path, disk.descriptor, 0o644);
-    return disk.extents;
-  }
-
   #timed(boot: BootTimings, stage: keyof BootTimings): BootTimings {
     return { ...boot, [stage]: Math.round(monotonicMs() - this.#startedAtMonotonicMs) };
   }
@@ -747,81 +677,6 @@ export class Vm {
 
   #happened(action: string, attributes: Readonly<Record<string, string>>): void {
     this.#ports.onHappening({ action, vm: this.#record, attributes, timeMs: nowMs() });
-  }
-
-  #untilStarted(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const done = (): void => {
-        this.#events.off('started', onStarted);
-        this.#events.off('startFailed', onFailed);
-        this.#events.off('ended', onEnded);
-        this.#events.off('removed', onEnded);
-      };
-      const onStarted = (): void => {
-        done();
-        resolve();
-      };
-      const onFailed = (error: BerthError): void => {
-        done();
-        reject(error);
-      };
-      const onEnded = (): void => {
-        done();
-        reject(
-          this.#lastError ??
-            new BerthError('conflict', 'vm.ended', `VM ${this.#record.name} was ended while it started`),
-        );
-      };
-      this.#events.on('started', onStarted);
-      this.#events.on('startFailed', onFailed);
-      this.#events.on('ended', onEnded);
-      this.#events.on('removed', onEnded);
-    });
-  }
-
-  #untilEnded(): Promise<void> {
-    return new Promise((resolve) => this.#events.once('ended', () => resolve()));
-  }
-
-  #untilRemoved(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const done = (): void => {
-        this.#events.off('removed', onRemoved);
-        this.#events.off('changed', onChanged);
-      };
-      const onRemoved = (): void => {
-        done();
-        resolve();
-      };
-      const onChanged = (): void => {
-        const { state } = this.#record;
-        if (state.name !== 'dead') return;
-        done();
-        reject(
-          new BerthError(
-            'unavailable',
-            'vm.remove_failed',
-            `VM ${this.#record.name} could not be removed: ${state.error}`,
-          ),
-        );
-      };
-      this.#events.on('removed', onRemoved);
-      this.#events.on('changed', onChanged);
-    });
-  }
-
-  /** Standard input may be written before the process runs: it waits for that, or for the end. */
-  #untilLinked(): Promise<void> {
-    if (this.#record.state.name === 'running' && this.#link !== undefined) return Promise.resolve();
-    return new Promise((resolve) => {
-      const onEvent = (): void => {
-        this.#events.off('started', onEvent);
-        this.#events.off('ended', onEvent);
-        resolve();
-      };
-      this.#events.on('started', onEvent);
-      this.#events.on('ended', onEvent);
-    });
   }
 }
 
