@@ -22,8 +22,11 @@ export interface Attachment {
   readonly stderr: boolean;
 }
 
+/** As the daemon's API has it. */
+export type CreateBody = Readonly<Record<string, unknown>> & { readonly HostConfig: Readonly<Record<string, unknown>> };
+
 /** @throws usage (invalid) naming the flag. */
-export function createBody(input: CreateInput): Record<string, unknown> {
+export function createBody(input: CreateInput): CreateBody {
   const { options, env, attached } = input;
   const published = parsePublished(options.list('publish'));
   const entrypoint = options.text('entrypoint');

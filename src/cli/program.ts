@@ -7,7 +7,7 @@ import { exitCodeOf } from './exit-codes.ts';
 import { overview } from './overview.ts';
 import { noteError } from './problems.ts';
 import type { VerbContext } from './verb.ts';
-import { findVerb } from './verb-table.ts';
+import { findVerb, VERBS } from './verb-table.ts';
 
 export interface Invocation {
   readonly words: readonly string[];
@@ -52,6 +52,7 @@ export async function runProgram(invocation: Invocation): Promise<number> {
         await startOnDemand(place, note);
       }),
       place,
+      verbs: VERBS,
       env: invocation.env,
       out: (text) => writeTo('stdout', text),
       note,

@@ -1,12 +1,5 @@
 /** Every command, by name: what the overview says of it, and how it is loaded. Nothing is loaded before it is needed. */
-import type { Verb } from './verb.ts';
-
-export interface VerbEntry {
-  readonly name: string;
-  readonly group: 'Virtual machines' | 'Images' | 'The engine';
-  readonly summary: string;
-  readonly load: () => Promise<Verb>;
-}
+import type { VerbEntry } from './verb.ts';
 
 const lifecycle = () => import('./verbs/lifecycle.ts');
 const looking = () => import('./verbs/looking.ts');

@@ -12,6 +12,8 @@ export interface DaemonPlace {
 export interface VerbContext {
   readonly engine: EngineClient;
   readonly place: DaemonPlace;
+  /** Every verb there is. */
+  readonly verbs: readonly VerbEntry[];
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Standard output; waits for a slow reader. */
   out(text: string | Uint8Array): Promise<void>;
@@ -25,4 +27,11 @@ export interface Verb {
   run(context: VerbContext, options: Options, args: readonly string[]): Promise<number>;
   /** Which exit code a failure has, where it is not the usual one. */
   readonly exitCodeOf?: (error: unknown) => number;
+}
+
+export interface VerbEntry {
+  readonly name: string;
+  readonly group: 'Virtual machines' | 'Images' | 'The engine';
+  readonly summary: string;
+  readonly load: () => Promise<Verb>;
 }

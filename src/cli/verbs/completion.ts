@@ -1,6 +1,5 @@
 import { completionScript } from '../completion-scripts.ts';
 import type { Verb } from '../verb.ts';
-import { VERBS } from '../verb-table.ts';
 
 export const completion: Verb = {
   shape: {
@@ -11,9 +10,9 @@ export const completion: Verb = {
     most: 1,
     examples: ['source <(berth completion bash)', 'berth completion fish > ~/.config/fish/completions/berth.fish'],
   },
-  run: async ({ out }, _options, [shell = '']) => {
+  run: async ({ out, verbs: all }, _options, [shell = '']) => {
     const verbs = await Promise.all(
-      VERBS.map(async ({ name, summary, load }) => ({ name, summary, flags: (await load()).shape.flags })),
+      all.map(async ({ name, summary, load }) => ({ name, summary, flags: (await load()).shape.flags })),
     );
     await out(completionScript(shell, verbs));
     return 0;
