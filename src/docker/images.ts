@@ -53,12 +53,13 @@ export function imageRoutes(context: DockerContext): Route[] {
     const [before, since] = [await edge('before'), await edge('since')];
     const until = parseTime(filters.get('until')?.[0] ?? null, nowMs());
     const patterns = filters.get('reference');
-    const chosen = (await images.list()).filter((image) => {
+    const listed = (await images.list()).map((image) => (patterns === undefined ? image : onlyNamed(image, patterns)));
+    const chosen = listed.filter((image) => {
       if (dangling !== undefined && (image.tags.length === 0) !== dangling) return false;
       if (before !== undefined && image.createdAtMs >= before) return false;
       if (since !== undefined && image.createdAtMs <= since) return false;
       if (until !== undefined && image.createdAtMs >= until) return false;
-      if (patterns !== undefined && !patterns.some((pattern) => referenceMatches(image, pattern))) return false;
+      if (image.tags.length + image.repoDigests.length === 0 && patterns !== undefined) return false;
       return labelsMatch(image.labels, filters.get('label'));
     });
     call.reply(
@@ -262,14 +263,17 @@ export function imageRoutes(context: DockerContext): Route[] {
   ];
 }
 
-/** Docker's `reference` filter: a shell pattern over `name` or `name:tag`. */
-function referenceMatches(image: ImageSummary, pattern: string): boolean {
-  const source = pattern
-    .replace(/[.+^${}()|\\]/g, '\\$&')
-    .replace(/\*/g, '[^/]*')
-    .replace(/\?/g, '[^/]');
-  const expression = new RegExp(`^${source}(:[^/]*)?$`);
-  return [...image.tags, ...image.repoDigests].some((name) => expression.test(name));
+/** Docker's `reference` filter: a shell pattern over `name` or `name:tag`. It narrows the names that are shown, too. */
+function onlyNamed(image: ImageSummary, patterns: readonly string[]): ImageSummary {
+  const expressions = patterns.map((pattern) => {
+    const source = pattern
+      .replace(/[.+^${}()|\\]/g, '\\$&')
+      .replace(/\*/g, '[^/]*')
+      .replace(/\?/g, '[^/]');
+    return new RegExp(`^${source}(:[^/]*|@[^/]*)?$`);
+  });
+  const matches = (name: string): boolean => expressions.some((expression) => expression.test(name));
+  return { ...image, tags: image.tags.filter(matches), repoDigests: image.repoDigests.filter(matches) };
 }
 
 /** The header's base64url JSON. @throws auth.malformed (invalid) */

@@ -50,7 +50,7 @@ describe('logs, exec and attach under docker', () => {
     await follower.untilPrinted('begun');
     await docker.ok(['restart', 'followed']);
     assert.equal((await follower.finished()).stdout, 'begun\nending\n');
-    await printed('followed', 'ending\nbegun\n');
+    await printed('followed', 'ending\nbegun');
     const second = docker.start(['logs', '-f', '--tail', '1', 'followed']);
     await second.untilPrinted('begun');
     const bounded = await docker.run(['logs', '-f', '--until', '1s', 'followed']);

@@ -95,16 +95,16 @@ function removeById(
     const message = `conflict: unable to delete ${short} (cannot be forced) - image is being used by running container ${shortId(running.id)}`;
     throw new BerthError('conflict', 'images.in_use', message);
   }
-  const [stopped] = users;
-  if (stopped !== undefined && !isForced) {
-    const message = `conflict: unable to delete ${short} (must be forced) - image is being used by stopped container ${shortId(stopped.id)}`;
-    throw new BerthError('conflict', 'images.in_use', message);
-  }
   const names = namesOf(draft, image.id);
   const repositories = new Set(names.map((name) => name.slice(0, name.lastIndexOf(':'))));
   if ((repositories.size > 1 || names.length > 1) && !isForced) {
     const message = `conflict: unable to delete ${short} (must be forced) - image is referenced in multiple repositories`;
     throw new BerthError('conflict', 'images.many_references', message);
+  }
+  const [stopped] = users;
+  if (stopped !== undefined && !isForced) {
+    const message = `conflict: unable to delete ${short} (must be forced) - image is being used by stopped container ${shortId(stopped.id)}`;
+    throw new BerthError('conflict', 'images.in_use', message);
   }
   const removed: RemovedItem[] = [];
   for (const name of names) {
