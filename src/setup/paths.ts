@@ -37,13 +37,13 @@ export function installationAt(root: string): Installation {
     launcher: `${build}/berth-launch`,
     fastList: `${build}/berth-ps`,
     cli: `${build}/cli`,
-    daemon: `${root}/src/daemon/main.ts`,
+    daemon: `${build}/daemon/berthd.mjs`,
     ready: `${build}/ready`,
   };
 }
 
 /** The installation this program belongs to. */
 export function thisInstallation(): Installation {
-  // `ROOT/src/setup/paths.ts` or `ROOT/.build/cli/program.cjs`: both lie two folders below the root.
+  // `ROOT/src/setup/paths.ts` or `ROOT/.build/cli/program.cjs`, `ROOT/.build/daemon/berthd.mjs`: all lie two folders below the root.
   return installationAt(resolve(dirname(fileURLToPath(import.meta.url)), '../..'));
 }

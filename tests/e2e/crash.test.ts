@@ -162,7 +162,7 @@ test('a guest that powers itself off, or crashes, is told apart', async () => {
 });
 
 test('a second daemon on the same state folder refuses and names the folder', () => {
-  const main = new URL('../../src/daemon/main.ts', import.meta.url).pathname;
+  const main = new URL('../../.build/daemon/berthd.mjs', import.meta.url).pathname;
   const flags = ['--state-dir', daemon.stateDir, '--run-dir', `${daemon.runDir}-2`];
   const second = spawnSync(process.execPath, [main, ...flags], { encoding: 'utf8', timeout: 30_000 });
   assert.equal(second.status, 1);

@@ -19,9 +19,7 @@ before(async () => {
   // A copy that user can read, wherever the checkout lies: what the daemon needs and nothing more.
   folder = mkdtempSync(join(tmpdir(), 'berth-rootless-'));
   chmodSync(folder, 0o755);
-  for (const name of ['src', 'package.json', '.build'])
-    cpSync(join(CHECKOUT, name), join(folder, name), { recursive: true });
-  cpSync(join(CHECKOUT, 'node_modules/valibot'), join(folder, 'node_modules/valibot'), { recursive: true });
+  for (const name of ['package.json', '.build']) cpSync(join(CHECKOUT, name), join(folder, name), { recursive: true });
   const node = join(folder, 'node');
   copyFileSync(process.execPath, node);
   chmodSync(node, 0o755);
@@ -36,7 +34,7 @@ before(async () => {
     XDG_DATA_HOME: join(folder, 'data'),
     XDG_RUNTIME_DIR: join(folder, 'runtime'),
   };
-  berthd = spawn(node, [join(folder, 'src/daemon/main.ts')], { uid: UID, gid: UID, env, stdio: 'inherit' });
+  berthd = spawn(node, [join(folder, '.build/daemon/berthd.mjs')], { uid: UID, gid: UID, env, stdio: 'inherit' });
   await eventually('the daemon serves', 30_000, async () => existsSync(socket));
 });
 
