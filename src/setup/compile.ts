@@ -4,6 +4,17 @@ import { files, runChecked } from '#platform';
 
 /** Kernel headers come from the host; musl's own headers win where both have one. */
 const HEADER_PATHS = ['-idirafter', '/usr/include', '-idirafter', '/usr/include/x86_64-linux-gnu'];
+/** Static, stripped, and without functions nobody calls. */
+const SMALL = [
+  '-Os',
+  '-flto',
+  '-ffunction-sections',
+  '-fdata-sections',
+  '-fno-asynchronous-unwind-tables',
+  '-static',
+  '-s',
+  '-Wl,--gc-sections',
+];
 const WARNINGS = ['-std=gnu11', '-Wall', '-Wextra', '-Wshadow', '-Werror'];
 
 /** All .c files of `folder` into one static, stripped program. @throws process.failed with the compiler's words. */
@@ -12,7 +23,7 @@ export async function compileStatic(folder: string, target: string): Promise<voi
   const aside = files.asideName(target);
   try {
     const inputs = sources.map((name) => `${folder}/${name}`);
-    await runChecked(['musl-gcc', '-Os', '-static', '-s', ...WARNINGS, ...HEADER_PATHS, '-o', aside, ...inputs]);
+    await runChecked(['musl-gcc', ...SMALL, ...WARNINGS, ...HEADER_PATHS, '-o', aside, ...inputs]);
     await files.rename(aside, target);
   } finally {
     await files.rm(aside, { force: true });

@@ -1,3 +1,2 @@
-export { buildInitramfs, type InitramfsEntry, packInitramfs } from './initramfs.ts';
 export { debianPackages, identifyHost, installCommand, missingPackages } from './packages.ts';
 export { type Installation, installationAt, thisInstallation } from './paths.ts';

@@ -14,7 +14,7 @@ import {
   type ProcessExit,
   type StartOutcome,
 } from '#engine';
-import { guestArtifacts } from './guest-artifacts.ts';
+import { thisInstallation } from '#setup';
 
 const KERNEL_OPTIONS =
   'console=ttyS0 quiet panic=-1 reboot=t rdinit=/init mitigations=off cryptomgr.notests random.trust_cpu=on ' +
@@ -47,7 +47,7 @@ export class BareGuest {
   }
 
   static async boot(options: BareGuestOptions): Promise<BareGuest> {
-    const { kernel, initramfs } = await guestArtifacts();
+    const { kernel, initramfs } = thisInstallation();
     const folder = mkdtempSync(join(tmpdir(), 'bare-guest-'));
     const { descriptor, layers } = concatenate(options.layers);
     const root = join(folder, 'root.vmdk');
