@@ -1,4 +1,4 @@
-/** Compiles the two C programs and bundles the CLI. Each output appears whole or not at all. */
+/** Compiles the C programs and bundles command line and daemon. Each output appears whole or not at all. */
 import { files, runChecked } from '#platform';
 
 /** Kernel headers come from the host; musl's own headers win where both have one. */
@@ -55,6 +55,32 @@ export async function bundleCli(root: string, folder: string): Promise<void> {
       `--outfile=${aside}/program.cjs`,
     ]);
     await files.writeFileAtomic(`${aside}/main.cjs`, START_FILE, 0o644);
+    await files.rm(folder, { recursive: true, force: true });
+    await files.rename(aside, folder);
+  } finally {
+    await files.rm(aside, { recursive: true, force: true });
+  }
+}
+
+/**
+ * The daemon as one file, so that stripping types costs nobody memory. Measured 2026-11-22, medians of 5: serving after
+ * 258 ms instead of 484, 33 MB (Pss) instead of 68. A daemon that runs keeps what it loaded when this is replaced.
+ */
+export async function bundleDaemon(root: string, folder: string): Promise<void> {
+  const aside = files.asideName(folder);
+  try {
+    await runChecked([
+      `${root}/node_modules/@esbuild/linux-${process.arch}/bin/esbuild`,
+      `${root}/src/daemon/main.ts`,
+      '--bundle',
+      '--platform=node',
+      '--format=esm',
+      '--target=node24',
+      '--minify-syntax',
+      '--minify-whitespace',
+      '--log-level=warning',
+      `--outfile=${aside}/main.mjs`,
+    ]);
     await files.rm(folder, { recursive: true, force: true });
     await files.rename(aside, folder);
   } finally {

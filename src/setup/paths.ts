@@ -18,7 +18,9 @@ export interface Installation {
   readonly fastList: string;
   /** Folder of the bundled command line; `main.cjs` starts it. */
   readonly cli: string;
-  /** The daemon's program. */
+  /** Folder of the bundled daemon. */
+  readonly daemonFolder: string;
+  /** The daemon's program in it. */
   readonly daemon: string;
   /** Written last: newer than every source when nothing is to do. */
   readonly ready: string;
@@ -37,7 +39,8 @@ export function installationAt(root: string): Installation {
     launcher: `${build}/berth-launch`,
     fastList: `${build}/berth-ps`,
     cli: `${build}/cli`,
-    daemon: `${root}/src/daemon/main.ts`,
+    daemonFolder: `${build}/daemon`,
+    daemon: `${build}/daemon/main.mjs`,
     ready: `${build}/ready`,
   };
 }

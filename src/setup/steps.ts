@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { BerthError } from '#base';
 import { files } from '#platform';
-import { bundleCli, compileStatic } from './compile.ts';
+import { bundleCli, bundleDaemon, compileStatic } from './compile.ts';
 import { fetchKernel } from './kernel.ts';
 import { type DebianPackage, identifyHost, installPackages, missingPackages } from './packages.ts';
 import type { Installation } from './paths.ts';
@@ -54,6 +54,9 @@ export function buildSteps(installation: Installation): SetupStep[] {
     ),
     whenChanged('command line', installation.cli, [`${root}/src`, `${root}/package-lock.json`], () =>
       bundleCli(root, installation.cli),
+    ),
+    whenChanged('daemon', installation.daemonFolder, [`${root}/src`, `${root}/package-lock.json`], () =>
+      bundleDaemon(root, installation.daemonFolder),
     ),
   ];
 }
