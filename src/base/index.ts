@@ -1,3 +1,4 @@
+export { type DaemonSettings, resolveSettings } from './daemon-settings.ts';
 export { BerthError, type BerthErrorOptions, type ErrorKind, errnoOf, messageOf, unreachable } from './errors.ts';
 export { type Digest, isDigest, parseDigest, parseVmId, shortId, type VmId } from './ids.ts';
 export { UndoStack } from './undo.ts';

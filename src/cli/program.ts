@@ -1,5 +1,5 @@
 /** From words to an exit code: finds the verb, loads it, runs it, and says what went wrong. */
-import { resolveSettings } from '#daemon';
+import { resolveSettings } from '#base';
 import { endQuietlyWithoutReaders, writeTo } from '#platform';
 import { parseCommand, usageError } from './command-line.ts';
 import { EngineClient } from './engine-client.ts';

@@ -1,17 +1,11 @@
 /** What a command is made of; `verb-table.ts` says which there are. */
+import type { DaemonSettings } from '#base';
 import type { CommandShape, Options } from './command-line.ts';
 import type { EngineClient } from './engine-client.ts';
 
-export interface DaemonPlace {
-  readonly stateFolder: string;
-  readonly runFolder: string;
-  readonly socket: string;
-  readonly isRoot: boolean;
-}
-
 export interface VerbContext {
   readonly engine: EngineClient;
-  readonly place: DaemonPlace;
+  readonly place: DaemonSettings;
   /** Every verb there is. */
   readonly verbs: readonly VerbEntry[];
   readonly env: Readonly<Record<string, string | undefined>>;

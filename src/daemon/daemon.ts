@@ -2,6 +2,7 @@
  * The composition root: opens what one daemon needs, connects the areas, serves, and lets go again.
  */
 import { randomUUID } from 'node:crypto';
+import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { BerthError, messageOf } from '#base';
 import { type DockerContext, EventLog, serveDocker } from '#docker';
@@ -50,6 +51,7 @@ export async function startDaemon(
       },
     );
   }
+  if (settings.isRoot) for (const folder of [settings.stateFolder, settings.runFolder]) await requirePassage(folder);
   const lock = lockFolder(settings.stateFolder);
   const records = openRecordStore(`${settings.stateFolder}/berth.db`);
   const boot = await publishBootFiles(installation, settings.stateFolder);
@@ -119,6 +121,22 @@ export async function startDaemon(
       lock.release();
     },
   };
+}
+
+/** QEMU runs as a user of its own and has to come through to its disks and sockets. @throws daemon.folder (denied) */
+async function requirePassage(folder: string): Promise<void> {
+  for (let path = await files.realpath(folder); path !== '/'; path = dirname(path)) {
+    const { mode } = await files.stat(path);
+    if ((mode & 0o001) !== 0) continue;
+    throw new BerthError(
+      'denied',
+      'daemon.folder',
+      `${folder} cannot be used: other users may not pass through ${path} (mode ${(mode & 0o777).toString(8)}), and QEMU runs as a user of its own`,
+      {
+        hint: `choose another folder with --state-dir and --run-dir, or: chmod o+x ${path}`,
+      },
+    );
+  }
 }
 
 /** The verdict on accelerators, reached once per daemon and kept on disk. */
@@ -233,7 +251,10 @@ function eventOf(happening: VmHappening): Parameters<EventLog['add']>[0] {
 async function ensureBuiltInImage(images: ImageService, log: (line: string) => void): Promise<void> {
   if ((await images.list()).some((image) => image.tags.includes(BUILT_IN_IMAGE))) return;
   try {
-    await images.createFromTar({ ...(await busyboxImage({ busyboxPath: '/bin/busybox' })), reference: BUILT_IN_IMAGE });
+    const busyboxPath = '/bin/busybox';
+    // As old as the program in it: the same program always gives the same image id.
+    const createdAtMs = (await files.stat(busyboxPath)).mtimeMs;
+    await images.createFromTar({ ...(await busyboxImage({ busyboxPath })), reference: BUILT_IN_IMAGE, createdAtMs });
     log(`made the image ${BUILT_IN_IMAGE}`);
   } catch (error) {
     log(`the image ${BUILT_IN_IMAGE} could not be made: ${messageOf(error)}`);

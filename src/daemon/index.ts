@@ -7,5 +7,4 @@ export {
   stopDaemonProcess,
 } from './control.ts';
 export { type Diagnosis, diagnose, type Finding } from './doctor.ts';
-export { type DaemonSettings, resolveSettings } from './settings.ts';
 export { VERSION } from './version.ts';

@@ -18,7 +18,9 @@ export interface Installation {
   readonly fastList: string;
   /** Folder of the bundled command line; `main.cjs` starts it. */
   readonly cli: string;
-  /** The daemon's program. */
+  /** Folder of the bundled daemon. */
+  readonly daemonFolder: string;
+  /** The daemon's program in it. */
   readonly daemon: string;
   /** Written last: newer than every source when nothing is to do. */
   readonly ready: string;
@@ -37,13 +39,14 @@ export function installationAt(root: string): Installation {
     launcher: `${build}/berth-launch`,
     fastList: `${build}/berth-ps`,
     cli: `${build}/cli`,
-    daemon: `${build}/daemon/berthd.mjs`,
+    daemonFolder: `${build}/daemon`,
+    daemon: `${build}/daemon/main.mjs`,
     ready: `${build}/ready`,
   };
 }
 
 /** The installation this program belongs to. */
 export function thisInstallation(): Installation {
-  // `ROOT/src/setup/paths.ts` or `ROOT/.build/cli/program.cjs`, `ROOT/.build/daemon/berthd.mjs`: all lie two folders below the root.
+  // `ROOT/src/setup/paths.ts` or `ROOT/.build/cli/program.cjs`: both lie two folders below the root.
   return installationAt(resolve(dirname(fileURLToPath(import.meta.url)), '../..'));
 }

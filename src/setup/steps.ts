@@ -55,8 +55,8 @@ export function buildSteps(installation: Installation): SetupStep[] {
     whenChanged('command line', installation.cli, [`${root}/src`, `${root}/package-lock.json`], () =>
       bundleCli(root, installation.cli),
     ),
-    whenChanged('daemon', installation.daemon, [`${root}/src`, `${root}/package-lock.json`], () =>
-      bundleDaemon(root, installation.daemon),
+    whenChanged('daemon', installation.daemonFolder, [`${root}/src`, `${root}/package-lock.json`], () =>
+      bundleDaemon(root, installation.daemonFolder),
     ),
   ];
 }

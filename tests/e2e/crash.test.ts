@@ -3,7 +3,9 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync, statSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { startTestDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { createVm, eventually, execIn, inspectVm, logsOf, startVm } from '../harness/vm-client.ts';
@@ -162,12 +164,25 @@ test('a guest that powers itself off, or crashes, is told apart', async () => {
 });
 
 test('a second daemon on the same state folder refuses and names the folder', () => {
-  const main = new URL('../../.build/daemon/berthd.mjs', import.meta.url).pathname;
+  const main = new URL('../../.build/daemon/main.mjs', import.meta.url).pathname;
   const flags = ['--state-dir', daemon.stateDir, '--run-dir', `${daemon.runDir}-2`];
   const second = spawnSync(process.execPath, [main, ...flags], { encoding: 'utf8', timeout: 30_000 });
   assert.equal(second.status, 1);
   assert.match(second.stdout, /another berth daemon already uses the state folder/);
   assert.ok(second.stdout.includes(daemon.stateDir));
+});
+
+test('a state folder that QEMU cannot reach is refused at the start, with the folder in the way', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'berth-closed-'));
+  try {
+    const main = new URL('../../.build/daemon/main.mjs', import.meta.url).pathname;
+    const flags = ['--state-dir', join(folder, 'state'), '--run-dir', join(folder, 'run')];
+    const refused = spawnSync(process.execPath, [main, ...flags], { encoding: 'utf8', timeout: 30_000 });
+    assert.equal(refused.status, 1);
+    assert.ok(refused.stdout.includes(`other users may not pass through ${folder} (mode 700)`), refused.stdout);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test('QEMU runs as its own unprivileged user, with no capabilities, no new privileges and a seccomp filter', async () => {

@@ -34,7 +34,7 @@ before(async () => {
     XDG_DATA_HOME: join(folder, 'data'),
     XDG_RUNTIME_DIR: join(folder, 'runtime'),
   };
-  berthd = spawn(node, [join(folder, '.build/daemon/berthd.mjs')], { uid: UID, gid: UID, env, stdio: 'inherit' });
+  berthd = spawn(node, [join(folder, '.build/daemon/main.mjs')], { uid: UID, gid: UID, env, stdio: 'inherit' });
   await eventually('the daemon serves', 30_000, async () => existsSync(socket));
 });
 

@@ -77,7 +77,7 @@ class StartedDaemon implements TestDaemon {
 
   async start(): Promise<void> {
     const log = openSync(this.logPath, 'a');
-    const program = join(CHECKOUT, '.build/daemon/berthd.mjs');
+    const program = join(CHECKOUT, '.build/daemon/main.mjs');
     const folders = ['--state-dir', this.stateDir, '--run-dir', this.runDir];
     const child = spawn(process.execPath, [program, ...folders, ...(this.#options.flags ?? [])], {
       detached: true,
