@@ -1,11 +1,13 @@
 /*
  * berth-launch: the one door every QEMU goes through on its way to becoming unprivileged.
  *
- *   berth-launch [--uid N --gid N] [--tap NAME --bridge NAME] [--log FILE] -- PROGRAM ARG...
+ *   berth-launch [--uid N --gid N [--group N]] [--tap NAME --bridge NAME] [--log FILE] [--ends-with-parent yes]
+ *                -- PROGRAM ARG...
  *
- * In this order: standard input becomes /dev/null and output the log file; a tap interface is made on descriptor 3 and
+ * In this order: standard input becomes /dev/null, and output the log file when one is named; a tap interface is made on descriptor 3 and
  * joined to the bridge (it lives as long as the descriptor: nothing to clean up after a crash); every other descriptor
- * is closed; core dumps are off; groups, gid and uid are given up; no_new_privs is set; PROGRAM starts.
+ * is closed; core dumps are off; groups (but for --group: the one that may open /dev/kvm), gid and uid are given up;
+ * no_new_privs is set; PROGRAM starts. With --ends-with-parent the kernel kills it when the process that started us ends.
  * A failure is one line on standard error and exit status 126 (or 127 when PROGRAM is missing).
  *
  * The later jail (namespaces, pivot_root, cgroup, Landlock) has its place here, between the tap and the uid.
@@ -16,6 +18,7 @@
 #include <grp.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
+#include <signal.h>
 #include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,7 +105,7 @@ static void open_tap(const char *tap, const char *bridge)
 
 int main(int argc, char **argv)
 {
-	const char *uid = NULL, *gid = NULL, *tap = NULL, *bridge = NULL, *log = NULL;
+	const char *uid = NULL, *gid = NULL, *group = NULL, *tap = NULL, *bridge = NULL, *log = NULL, *mortal = NULL;
 	int index = 1;
 	for (; index < argc && strcmp(argv[index], "--") != 0; index += 2) {
 		const char **slot = NULL;
@@ -110,6 +113,10 @@ int main(int argc, char **argv)
 			slot = &uid;
 		else if (strcmp(argv[index], "--gid") == 0)
 			slot = &gid;
+		else if (strcmp(argv[index], "--group") == 0)
+			slot = &group;
+		else if (strcmp(argv[index], "--ends-with-parent") == 0)
+			slot = &mortal;
 		else if (strcmp(argv[index], "--tap") == 0)
 			slot = &tap;
 		else if (strcmp(argv[index], "--bridge") == 0)
@@ -122,14 +129,14 @@ int main(int argc, char **argv)
 		}
 		*slot = argv[index + 1];
 	}
-	if (index + 1 >= argc || (tap == NULL) != (bridge == NULL) || (uid == NULL) != (gid == NULL)) {
-		fprintf(stderr, "usage: berth-launch [--uid N --gid N] [--tap NAME --bridge NAME] [--log FILE] -- PROGRAM ARG...\n");
+	if (index + 1 >= argc || (tap == NULL) != (bridge == NULL) || (uid == NULL) != (gid == NULL) || (group != NULL && uid == NULL)) {
+		fprintf(stderr, "usage: berth-launch [--uid N --gid N [--group N]] [--tap NAME --bridge NAME] [--log FILE] [--ends-with-parent yes] -- PROGRAM ARG...\n");
 		return 126;
 	}
 	char **program = argv + index + 1;
 
 	int null = open("/dev/null", O_RDWR);
-	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0)
+	if (null < 0 || dup2(null, 0) < 0)
 		fail("cannot open", "/dev/null");
 	if (log != NULL) {
 		int file = open(log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -147,11 +154,16 @@ int main(int argc, char **argv)
 	if (setrlimit(RLIMIT_CORE, &no_core) != 0)
 		fail("cannot turn off", "core dumps");
 	if (uid != NULL) {
-		gid_t group = (gid_t)parse_number(gid);
+		gid_t own = (gid_t)parse_number(gid);
+		gid_t more = group != NULL ? (gid_t)parse_number(group) : 0;
 		uid_t user = (uid_t)parse_number(uid);
-		if (setgroups(0, NULL) != 0 || setresgid(group, group, group) != 0 || setresuid(user, user, user) != 0)
+		if (setgroups(group != NULL ? 1 : 0, &more) != 0 || setresgid(own, own, own) != 0 ||
+		    setresuid(user, user, user) != 0)
 			fail("cannot become user", uid);
 	}
+	/* After the change of user, which would clear it. */
+	if (mortal != NULL && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
+		fail("cannot tie the program to", "its parent");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		fail("cannot set", "no_new_privs");
 	execv(program[0], program);

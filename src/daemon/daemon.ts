@@ -11,7 +11,7 @@ import {
   Engine,
   judgeAccelerators,
   type NetworkPort,
-  type QemuBuild,
+  type ProbePlan,
   type VmHappening,
   type VmRecord,
 } from '#engine';
@@ -21,11 +21,10 @@ import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
 import { type Installation, identifyHost } from '#setup';
 import { lockFolder, openRecordStore, type RecordStore } from '#store';
 import { publishBootFiles } from './boot-files.ts';
+import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
 import type { DaemonSettings } from './settings.ts';
 import { VERSION } from './version.ts';
 
-/** systemd and other users of high uids stay below; berth's VMs have 100,000 from here. */
-const FIRST_UID = 1_600_000_000;
 const BUILT_IN_IMAGE = 'berth/busybox:latest';
 const IdentitySchema = v.object({ bridge: v.string(), subnet: v.string() });
 
@@ -55,14 +54,9 @@ export async function startDaemon(
   const lock = lockFolder(settings.stateFolder);
   const records = openRecordStore(`${settings.stateFolder}/berth.db`);
   const boot = await publishBootFiles(installation, settings.stateFolder);
-  const firmware = '/usr/share/qemu/qboot.rom';
-  const qemu: Omit<QemuBuild, 'accelerator'> = {
-    binary: process.env['BERTH_QEMU'] || '/usr/bin/qemu-system-x86_64',
-    firmware: (await files.exists(firmware)) ? firmware : undefined,
-    kernel: boot.kernel,
-    initramfs: boot.initramfs,
-  };
-  const accelerators = new Accelerators(qemu, `${settings.stateFolder}/accelerators.json`, log);
+  const leaving = new AbortController();
+  const plan = { ...(await probePlan(settings, installation, boot)), signal: leaving.signal };
+  const accelerators = new Accelerators(plan, `${settings.stateFolder}/accelerators.json`, log);
   const images = await ImageService.open({ root: `${settings.stateFolder}/images` });
   const bridge = settings.isRoot ? await openNetwork(settings, records, log) : undefined;
   const events = new EventLog();
@@ -77,11 +71,12 @@ export async function startDaemon(
     {
       stateFolder: settings.stateFolder,
       runFolder: settings.runFolder,
-      build: async () => ({ ...qemu, accelerator: (await accelerators.verdict()).chosen }),
+      build: async () => ({ ...plan.build, accelerator: (await accelerators.verdict()).chosen }),
       launcher: installation.launcher,
       mkfsExt4: '/sbin/mkfs.ext4',
       qemuImg: '/usr/bin/qemu-img',
       firstUid: settings.isRoot ? FIRST_UID : undefined,
+      kvmGroup: await kvmGroup(),
     },
   );
   await ensureBuiltInImage(images, log);
@@ -99,7 +94,7 @@ export async function startDaemon(
       apiName: 'berth',
       guestKernel: boot.guestKernel,
       operatingSystem: (await identifyHost()).distribution,
-      qemuVersion: await qemuVersion(qemu.binary),
+      qemuVersion: await qemuVersion(plan.build.binary),
       stateFolder: settings.stateFolder,
       startedAtMs: nowMs(),
       daemonId: daemonId(records),
@@ -112,6 +107,7 @@ export async function startDaemon(
   return {
     settings,
     close: async () => {
+      leaving.abort();
       server.close();
       server.closeAllConnections();
       await engine.close();
@@ -141,21 +137,21 @@ async function requirePassage(folder: string): Promise<void> {
 
 /** The verdict on accelerators, reached once per daemon and kept on disk. */
 class Accelerators {
-  readonly #qemu: Omit<QemuBuild, 'accelerator'>;
+  readonly #plan: ProbePlan;
   readonly #cachePath: string;
   readonly #log: (line: string) => void;
   #pending: Promise<AcceleratorVerdict> | undefined;
   #known: AcceleratorVerdict | undefined;
 
-  constructor(qemu: Omit<QemuBuild, 'accelerator'>, cachePath: string, log: (line: string) => void) {
-    this.#qemu = qemu;
+  constructor(plan: ProbePlan, cachePath: string, log: (line: string) => void) {
+    this.#plan = plan;
     this.#cachePath = cachePath;
     this.#log = log;
   }
 
   verdict(): Promise<AcceleratorVerdict> {
     if (this.#pending === undefined) {
-      this.#pending = judgeAccelerators(this.#qemu, this.#cachePath);
+      this.#pending = judgeAccelerators(this.#plan, this.#cachePath);
       this.#pending.then(
         (verdict) => {
           this.#known = verdict;

@@ -7,6 +7,7 @@ import { type AcceleratorVerdict, judgeAccelerators, probeAccelerators, verdictK
 import { files, hostFacts, nowMs, runChecked, runProcess } from '#platform';
 import { debianPackages, type Installation, installCommand, missingPackages } from '#setup';
 import { publishBootFiles } from './boot-files.ts';
+import { probePlan } from './qemu.ts';
 import type { DaemonSettings } from './settings.ts';
 
 export interface Finding {
@@ -48,8 +49,8 @@ export async function diagnose(
         {
           name: 'network',
           verdict: 'warning' as const,
-          found: 'not looked at: only root makes bridges; VMs of other users have no network yet',
-          remedy: 'run the daemon as root for networks',
+          found: 'QEMU’s own user-mode stack: VMs reach out and publish ports, but not one another',
+          remedy: 'run the daemon as root for a bridge',
         },
       ];
   const findings = [
@@ -77,7 +78,7 @@ async function userFinding(settings: DaemonSettings): Promise<Finding> {
   return {
     name: 'user',
     verdict: 'warning',
-    found: `uid ${process.getuid?.() ?? '?'}, ${device}: VMs run under this user, without a network`,
+    found: `uid ${process.getuid?.() ?? '?'}, ${device}: VMs run under this user, with QEMU’s own network`,
     remedy: 'run berth as root, or add the user to the group that owns /dev/kvm',
   };
 }
@@ -119,16 +120,10 @@ async function acceleratorFindings(
   try {
     await files.mkdir(settings.stateFolder, { recursive: true, mode: 0o711 });
     const boot = await publishBootFiles(installation, settings.stateFolder);
-    const firmware = '/usr/share/qemu/qboot.rom';
-    const build = {
-      binary: QEMU,
-      firmware: (await files.exists(firmware)) ? firmware : undefined,
-      kernel: boot.kernel,
-      initramfs: boot.initramfs,
-    };
+    const plan = await probePlan(settings, installation, boot);
     verdict = fresh
-      ? await probeAccelerators(build, await verdictKey(build))
-      : await judgeAccelerators(build, `${settings.stateFolder}/accelerators.json`);
+      ? await probeAccelerators(plan, await verdictKey(plan))
+      : await judgeAccelerators(plan, `${settings.stateFolder}/accelerators.json`);
   } catch (error) {
     const remedy = error instanceof BerthError ? error.hint : undefined;
     const finding: Finding = { name: 'accelerator', verdict: 'failed', found: messageOf(error) };
@@ -142,8 +137,9 @@ async function acceleratorFindings(
     const name = `accelerator ${probe.accelerator}`;
     const chosen = probe.accelerator === verdict.chosen ? 'chosen; ' : '';
     if (!probe.works) {
-      const remedy =
-        probe.ms === 0
+      const remedy = /permission denied/i.test(probe.why)
+        ? 'VMs run as users of their own: let a group open the device (chgrp kvm /dev/kvm; chmod 660 /dev/kvm), as Debian does'
+        : probe.ms === 0
           ? 'enable virtualization in the firmware, or nested virtualization on the hypervisor below, and load kvm_intel or kvm_amd'
           : 'the device is there but no guest runs: nested virtualization of the hypervisor below is broken or incomplete';
       return { name, verdict: 'warning', found: `refused: ${probe.why}`, remedy };

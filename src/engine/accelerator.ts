@@ -9,6 +9,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import * as v from 'valibot';
 import { BerthError, messageOf } from '#base';
 import { files, monotonicMs, nowMs, runProcess } from '#platform';
+import { identityArguments, type QemuIdentity } from './machine.ts';
 import { kernelArguments, machineArguments, type QemuBuild } from './qemu-command.ts';
 
 /** TCG boots in 1 to 2 s on an idle core; a host twenty times slower still passes. */
@@ -28,9 +29,18 @@ const VerdictSchema = v.object({
 export type AcceleratorVerdict = v.InferOutput<typeof VerdictSchema>;
 export type AcceleratorProbe = AcceleratorVerdict['probes'][number];
 
+/** What is probed: the QEMU that VMs get, started the way VMs are. */
+export interface ProbePlan {
+  readonly build: Omit<QemuBuild, 'accelerator'>;
+  readonly launcher: string;
+  readonly identity: QemuIdentity | undefined;
+  /** Ends the probes early: the daemon is leaving. */
+  readonly signal?: AbortSignal;
+}
+
 /** Everything a verdict depends on: QEMU's build, the host's kernel, the processor and its microcode, the guest. */
-export async function verdictKey(build: Omit<QemuBuild, 'accelerator'>): Promise<string> {
-  const hash = createHash('sha256');
+export async function verdictKey({ build, identity }: ProbePlan): Promise<string> {
+  const hash = createHash('sha256').update(JSON.stringify(identity ?? null));
   for (const path of [build.binary, build.kernel, build.initramfs]) {
     const facts = await files.stat(path);
     hash.update(`${path}:${facts.size}:${facts.mtimeMs}\n`);
@@ -39,32 +49,26 @@ export async function verdictKey(build: Omit<QemuBuild, 'accelerator'>): Promise
   const processor = /^model name.*$/m.exec(cpu)?.[0] ?? '';
   const microcode = /^microcode.*$/m.exec(cpu)?.[0] ?? '';
   const kernel = (await files.readTextIfExists('/proc/version')) ?? '';
-  const device = (await files.exists('/dev/kvm')) ? 'kvm device' : 'no kvm device';
+  const device = await files.stat('/dev/kvm').then(
+    (facts) => `kvm ${facts.mode} ${facts.uid} ${facts.gid}`,
+    () => 'no kvm device',
+  );
   return hash.update([processor, microcode, kernel, device].join('\n')).digest('hex');
 }
 
 /** The stored verdict when it still holds, otherwise a new one, stored. @throws accelerator.none (unavailable) */
-export async function judgeAccelerators(
-  build: Omit<QemuBuild, 'accelerator'>,
-  cachePath: string,
-): Promise<AcceleratorVerdict> {
-  const key = await verdictKey(build);
+export async function judgeAccelerators(plan: ProbePlan, cachePath: string): Promise<AcceleratorVerdict> {
+  const key = await verdictKey(plan);
   const stored = await storedVerdict(cachePath);
   if (stored?.key === key) return stored;
-  const verdict = await probeAccelerators(build, key);
+  const verdict = await probeAccelerators(plan, key);
   await files.writeFileAtomic(cachePath, `${JSON.stringify(verdict, undefined, 2)}\n`, 0o644);
   return verdict;
 }
 
 /** Probes anew, whatever is stored. @throws accelerator.none (unavailable) with each one's reason. */
-export async function probeAccelerators(
-  build: Omit<QemuBuild, 'accelerator'>,
-  key: string,
-): Promise<AcceleratorVerdict> {
-  const probes = await Promise.all([
-    probe({ ...build, accelerator: 'kvm' }, KVM_DEADLINE_MS),
-    probe({ ...build, accelerator: 'tcg' }, TCG_DEADLINE_MS),
-  ]);
+export async function probeAccelerators(plan: ProbePlan, key: string): Promise<AcceleratorVerdict> {
+  const probes = await Promise.all([probe(plan, 'kvm', KVM_DEADLINE_MS), probe(plan, 'tcg', TCG_DEADLINE_MS)]);
   const working = probes.find((one) => one.works);
   if (working === undefined) {
     const reasons = probes.map((one) => `${one.accelerator}: ${one.why}`).join('; ');
@@ -91,8 +95,8 @@ async function storedVerdict(path: string): Promise<AcceleratorVerdict | undefin
   }
 }
 
-async function probe(build: QemuBuild, deadlineMs: number): Promise<AcceleratorProbe> {
-  const { accelerator } = build;
+async function probe(plan: ProbePlan, accelerator: 'kvm' | 'tcg', deadlineMs: number): Promise<AcceleratorProbe> {
+  const build: QemuBuild = { ...plan.build, accelerator };
   if (accelerator === 'kvm' && !(await files.exists('/dev/kvm'))) {
     return {
       accelerator,
@@ -109,14 +113,16 @@ async function probe(build: QemuBuild, deadlineMs: number): Promise<AcceleratorP
   try {
     const result = await runProcess(
       [
-        build.binary,
+        plan.launcher,
+        ...identityArguments(plan.identity),
+        ...['--ends-with-parent', 'yes', '--', build.binary],
         ...machineArguments(build, 1, 128 * 1024 * 1024),
         ...['-append', [...kernelArguments(accelerator), `berth.probe=${nonce}`].join(' '), '-serial', 'stdio'],
       ],
       {
         deadlineMs,
         env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-        signal: answered.signal,
+        signal: plan.signal === undefined ? answered.signal : AbortSignal.any([answered.signal, plan.signal]),
         onOutput: (chunk) => {
           seen = (seen + chunk.toString('latin1')).slice(-65_536);
           if (seen.includes(expected)) answered.abort();
@@ -131,6 +137,7 @@ async function probe(build: QemuBuild, deadlineMs: number): Promise<AcceleratorP
       why: `QEMU ended without the answer: ${words || lastLine(seen)}`,
     };
   } catch (error) {
+    if (plan.signal?.aborted) throw error;
     const ms = Math.round(monotonicMs() - started);
     if (answered.signal.aborted) return { accelerator, works: true, ms, why: `the guest answered after ${ms} ms` };
     const late = error instanceof BerthError && error.code === 'process.deadline';

@@ -2,6 +2,7 @@ export {
   type AcceleratorProbe,
   type AcceleratorVerdict,
   judgeAccelerators,
+  type ProbePlan,
   probeAccelerators,
   verdictKey,
 } from './accelerator.ts';
@@ -19,6 +20,7 @@ export {
 export type { GuestTopEntry } from './guest-link.ts';
 export { hasMachine } from './lifecycle.ts';
 export { followLog } from './log-follow.ts';
+export type { QemuIdentity } from './machine.ts';
 export type {
   BootTimings,
   ExitFacts,

@@ -21,11 +21,25 @@ import { QmpClient } from './qmp.ts';
 const CONNECT_DEADLINE_MS = 30_000;
 const TAP_DESCRIPTOR = 3;
 
+/** Who QEMU runs as; undefined where berthd is not root and QEMU is the same user. */
+export interface QemuIdentity {
+  readonly uid: number;
+  /** The group that may open /dev/kvm, when there is one. */
+  readonly group: number | undefined;
+}
+
+/** The launcher's words for an identity. */
+export function identityArguments(identity: QemuIdentity | undefined): string[] {
+  if (identity === undefined) return [];
+  const group = identity.group === undefined ? [] : ['--group', String(identity.group)];
+  return ['--uid', String(identity.uid), '--gid', String(identity.uid), ...group];
+}
+
 export interface LaunchPlan {
   readonly launcher: string;
   readonly build: QemuBuild;
   readonly run: Omit<QemuRun, 'network'>;
-  readonly uid: number | undefined;
+  readonly identity: QemuIdentity | undefined;
   readonly network: NetworkAttachment | undefined;
   /** QEMU's own words go here. */
   readonly logFile: string;
@@ -45,7 +59,7 @@ export function launchArguments(plan: LaunchPlan): [string, ...string[]] {
   };
   return [
     plan.launcher,
-    ...(plan.uid === undefined ? [] : ['--uid', String(plan.uid), '--gid', String(plan.uid)]),
+    ...identityArguments(plan.identity),
     ...(network?.kind === 'bridge' ? ['--tap', network.tap, '--bridge', network.bridge] : []),
     ...['--log', plan.logFile, '--', plan.build.binary],
     ...qemuArguments(plan.build, run),

@@ -54,4 +54,6 @@ export interface EngineSettings {
   readonly qemuImg: string;
   /** First of the unprivileged uids, one per VM; undefined when berthd is not root and QEMU runs as the same user. */
   readonly firstUid: number | undefined;
+  /** The group that may open /dev/kvm; undefined when there is none or every user may. */
+  readonly kvmGroup: number | undefined;
 }

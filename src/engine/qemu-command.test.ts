@@ -92,7 +92,14 @@ test('under KVM the guest keeps its mitigations and sees the host’s processor'
 });
 
 test('QEMU is started by the launcher as an unprivileged user', () => {
-  const args = launchArguments({ launcher: '/l', build, run, uid: 1_600_000_001, network: undefined, logFile: '/log' });
+  const args = launchArguments({
+    launcher: '/l',
+    build,
+    run,
+    identity: { uid: 1_600_000_001, group: undefined },
+    network: undefined,
+    logFile: '/log',
+  });
   assert.deepEqual(args.slice(0, 9), [
     '/l',
     '--uid',

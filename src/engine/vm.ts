@@ -400,7 +400,7 @@ export class Vm {
     const machine = await RunningMachine.launch({
       launcher: this.#settings.launcher,
       build,
-      uid: this.#settings.firstUid === undefined ? undefined : uid,
+      identity: this.#settings.firstUid === undefined ? undefined : { uid, group: this.#settings.kvmGroup },
       network,
       logFile: this.#folders.qemuLog,
       run: {
