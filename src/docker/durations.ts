@@ -37,7 +37,8 @@ export function rfc3339(ms: number | undefined): string {
 export function parseTime(text: string | null, nowMs: number): number | undefined {
   if (text === null || text === '' || text === '0') return undefined;
   if (/^[0-9]+(\.[0-9]+)?$/.test(text)) return Number(text) * 1000;
-  const date = Date.parse(text);
+  // Only what begins as a date: Date.parse makes a day in May 2001 of "-5".
+  const date = /^[0-9]{4}-[0-9]{2}-[0-9]{2}/.test(text) ? Date.parse(text) : Number.NaN;
   if (!Number.isNaN(date)) return date;
   const ago = parseGoDuration(text);
   if (ago !== undefined) return nowMs - ago;

@@ -173,8 +173,9 @@ export function imageRoutes(context: DockerContext): Route[] {
   const tag = async (call: Call): Promise<void> => {
     const repository = call.query.get('repo') ?? '';
     const name = call.query.get('tag') || 'latest';
-    await images.tag(call.parameter('name'), `${repository}:${name}`);
-    happened('tag', (await images.inspect(call.parameter('name'))).id, `${repository}:${name}`);
+    const target = `${repository}:${name}`;
+    await images.tag(call.parameter('name'), target);
+    happened('tag', (await images.inspect(call.parameter('name'))).id, familiarReference(parseReference(target)));
     call.reply(201);
   };
 

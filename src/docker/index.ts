@@ -1,3 +1,4 @@
+export { apiTable } from './api-table.ts';
 export type { DockerContext, SystemFacts } from './context.ts';
 export { type DockerEvent, EventLog } from './event-log.ts';
 export { API_VERSION, MIN_API_VERSION, type Route } from './router.ts';

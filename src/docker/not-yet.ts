@@ -109,6 +109,6 @@ export function swarmRoutes(): Route[] {
   };
   const methods = ['GET', 'POST', 'DELETE'] as const;
   return SWARM.flatMap((path) =>
-    methods.map((method) => ({ method, path, summary: 'swarm: always 503', handle: refuse })),
+    methods.map((method) => ({ method, path, summary: 'swarm: always 503', handle: refuse, isRefusal: true })),
   );
 }

@@ -17,6 +17,8 @@ export interface Route {
   readonly summary: string;
   /** Absent: the endpoint is Docker's but not berth's yet; it answers 501. */
   readonly handle?: (call: Call) => Promise<void> | void;
+  /** Handled only to be refused in dockerd's words. */
+  readonly isRefusal?: boolean;
 }
 
 export interface Match {

@@ -14,6 +14,7 @@ export interface ProcessInfo {
   readonly startTicks: number;
   /** The letter of /proc/PID/stat: R running, S sleeping, D disk, T stopped, Z zombie ... */
   readonly state: string;
+  readonly threads: number;
 }
 
 export interface DetachedProcess {
@@ -90,13 +91,19 @@ export async function processInfo(pid: number): Promise<ProcessInfo | undefined>
   }
   // The second field, the name in brackets, may hold anything; fields are counted from the last bracket.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return { pid, state: fields[0] ?? '?', startTicks: Number(fields[19] ?? 0) };
+  return { pid, state: fields[0] ?? '?', threads: Number(fields[17] ?? 0), startTicks: Number(fields[19] ?? 0) };
 }
 
-/** Whether the process named by pid and start is still there and not a zombie. */
+/**
+ * Whether the process named by pid and start is still there and not a zombie.
+ *
+ * Of a process that ends, the first thread is a zombie before the others have gone, and they hold what all share: files,
+ * sockets, a tap. It counts as alive until it is alone.
+ */
 export async function isAlive(named: { readonly pid: number; readonly startTicks: number }): Promise<boolean> {
   const info = await processInfo(named.pid);
-  return info !== undefined && info.startTicks === named.startTicks && info.state !== 'Z' && info.state !== 'X';
+  if (info === undefined || info.startTicks !== named.startTicks) return false;
+  return (info.state !== 'Z' && info.state !== 'X') || info.threads > 1;
 }
 
 /** All processes whose command line holds `needle`, with that command line. */
