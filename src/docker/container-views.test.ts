@@ -91,7 +91,7 @@ test('ports: what is asked for, what is exposed, and what was published', () => 
   assert.deepEqual(stopped['Config']?.['ExposedPorts'], { '90/udp': {}, '80/tcp': {} });
   assert.deepEqual(stopped['NetworkSettings']?.['Ports'], {});
   const network = {
-    kind: 'bridge',
+    kind: 'bridge' as const,
     bridge: 'br',
     tap: 'tap',
     mac: 'm',
