@@ -1,11 +1,12 @@
 /**
- * `npm run bench -- start|pull [--pairs N] [--write] [--assert] [--force]`
+ * `npm run bench -- start|pull|ps [--pairs N] [--write] [--assert] [--force]`
  *
  * Both sides of every ratio are measured in one run. A loaded machine is refused unless forced: its figures would say
  * nothing. `--write` puts the table into docs/benchmarks.md; `--assert` exits 1 when a promise does not hold.
  */
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
+import { benchPs } from './ps.ts';
 import { benchPull } from './pull.ts';
 import { type Row, renderTable, writeSection } from './report.ts';
 import { benchStart } from './start.ts';
@@ -55,6 +56,11 @@ const benches: Readonly<Record<string, { title: string; notes: string; run: () =
     run: startRows,
   },
   pull: { title: 'Pull', notes: 'From a real registry on loopback. `npm run bench -- pull --write`.', run: pullRows },
+  ps: {
+    title: 'Listing',
+    notes: 'Whole processes on one daemon with three VMs. `npm run bench -- ps --write`.',
+    run: () => benchPs(Number(values.pairs)),
+  },
 };
 
 const name = positionals[0] ?? 'start';
