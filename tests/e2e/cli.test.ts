@@ -1,7 +1,7 @@
 /** The shipped `./berth`, as people start it, against a daemon of its own. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -258,6 +258,8 @@ test('env files, cidfile, info and version', async () => {
 
 test('the daemon starts by itself, is looked at, and stops', async () => {
   const own = mkdtempSync(join(tmpdir(), 'berth-auto-'));
+  // QEMU's users pass through it.
+  chmodSync(own, 0o711);
   const env = { ...environment(), BERTH_STATE_DIR: join(own, 'state'), BERTH_RUN_DIR: join(own, 'run') };
   const run = (...args: string[]): Promise<Outcome> => outcome(start(BERTH, args, env));
   try {
