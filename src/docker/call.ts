@@ -13,6 +13,9 @@ import { problemOf } from './problems.ts';
 /** JSON bodies: dockerd takes any size; 4 MiB is ten times the largest create call seen. */
 const MAX_JSON_BYTES = 4 * 1024 * 1024;
 
+/** The last chunk of a body. @source RFC 9112, section 7.1 */
+const END_OF_CHUNKS = Buffer.from('0\r\n\r\n');
+
 export interface TakenOver {
   /** What the client sends; ends when it closes or half-closes. */
   readonly input: Readable;
@@ -166,9 +169,16 @@ export class Call {
   }
 
   #tookOver = false;
+  #hasReadBody = false;
 
-  /** Takes over the connection for a two-way stream. Call after `json`. */
-  takeOver(contentType: string): TakenOver {
+  /**
+   * Takes over the connection for a two-way stream.
+   *
+   * A body that no `json` has read is dropped, it is not input: dockerode repeats its query in one. Input then comes over
+   * an upgraded connection, or in a chunked body; a plain request without one has none, and ends it by leaving.
+   */
+  async takeOver(contentType: string): Promise<TakenOver> {
+    if (this.#socket !== undefined && !this.#hasReadBody) await this.#body();
     this.#tookOver = true;
     if (this.#socket === undefined) {
       const response = this.#plain();
@@ -177,17 +187,27 @@ export class Call {
       response.writeHead(200, { 'Content-Type': 'application/vnd.docker.raw-stream', Connection: 'close' });
       response.flushHeaders();
       const input = new PassThrough();
-      if (this.request.readableEnded) input.end();
-      else this.request.pipe(input);
+      if (this.#isChunked && !this.#hasReadBody) this.request.pipe(input);
+      else {
+        this.request.resume();
+        response.once('close', () => input.end());
+      }
       return { input, output: response };
     }
     const socket = this.#socket;
     socket.write(
       `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${contentType}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n`,
     );
-    if (this.#head.length > 0) socket.unshift(this.#head);
+    // A client that announced a chunked body and sent none: its end is no input for the process.
+    const isEmptyBody = this.#isChunked && this.#head.subarray(0, END_OF_CHUNKS.length).equals(END_OF_CHUNKS);
+    const rest = isEmptyBody ? this.#head.subarray(END_OF_CHUNKS.length) : this.#head;
+    if (rest.length > 0) socket.unshift(rest);
     this.#head = Buffer.alloc(0);
     return { input: socket, output: socket };
+  }
+
+  get #isChunked(): boolean {
+    return /\bchunked\b/i.test(this.request.headers['transfer-encoding'] ?? '');
   }
 
   #plain(): ServerResponse {
@@ -199,6 +219,7 @@ export class Call {
   }
 
   async #body(): Promise<Buffer> {
+    this.#hasReadBody = true;
     if (this.#socket !== undefined) return await this.#upgradeBody(this.#socket);
     if (Number(this.request.headers['content-length'] ?? 0) > MAX_JSON_BYTES) throw this.#tooLarge();
     const chunks: Buffer[] = [];

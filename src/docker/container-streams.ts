@@ -32,7 +32,7 @@ export function streamRoutes(context: DockerContext): Route[] {
     const log = await vm.log();
     // From here on nothing is missed, whatever happens between this answer and `start`.
     const position = call.flag('logs') ? 0 : log.size;
-    const { input, output } = call.takeOver(contentType(call, tty));
+    const { input, output } = await call.takeOver(contentType(call, tty));
     containerHappened(context, vm, 'attach');
     const left = new AbortController();
     call.signal.addEventListener('abort', () => left.abort(), { once: true });
@@ -134,7 +134,7 @@ export function streamRoutes(context: DockerContext): Route[] {
     vm.link();
     if (exec.state.name !== 'created')
       throw new BerthError('conflict', 'exec.already_started', `exec ${exec.id} has already run`);
-    const taken = call.takeOver(contentType(call, tty));
+    const taken = await call.takeOver(contentType(call, tty));
     const keys = (exec.spec.docker as { DetachKeys?: string | null }).DetachKeys || DEFAULT_DETACH_KEYS;
     await runAttachedExec({
       vm,

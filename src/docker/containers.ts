@@ -9,8 +9,9 @@ import type { DockerContext } from './context.ts';
 import { CreateSchema } from './create-body.ts';
 import { translateCreate } from './create-translation.ts';
 import { sizesOf } from './disk-sizes.ts';
+import { parseTime } from './durations.ts';
 import { containerHappened } from './event-log.ts';
-import { parseFilters } from './filters.ts';
+import { labelsMatch, parseFilters } from './filters.ts';
 import { processTable } from './process-table.ts';
 import { randomName } from './random-name.ts';
 import type { Route } from './router.ts';
@@ -83,6 +84,31 @@ export function containerRoutes(context: DockerContext): Route[] {
     );
   };
 
+  const prune = async (call: Call): Promise<void> => {
+    const filters = parseFilters(call.query.get('filters'), ['label', 'label!', 'until']);
+    const until = parseTime(filters.get('until')?.[0] ?? null, nowMs());
+    const deleted: string[] = [];
+    let freedBytes = 0;
+    for (const vm of engine.list()) {
+      const { id, state, spec, createdAtMs } = vm.record;
+      const isOver = state.name === 'created' || state.name === 'exited' || state.name === 'dead';
+      const isKept =
+        !labelsMatch(spec.labels, filters.get('label')) ||
+        (filters.get('label!') ?? []).some((label) => labelsMatch(spec.labels, [label]));
+      if (!isOver || isKept || (until !== undefined && createdAtMs >= until)) continue;
+      const { rw } = await sizesOf(context, vm);
+      // One that starts or goes away meanwhile is not this call's business any more.
+      const isRemoved = await vm.remove({ force: false }).then(
+        () => true,
+        () => false,
+      );
+      if (!isRemoved) continue;
+      deleted.push(id);
+      freedBytes += rw;
+    }
+    call.reply(200, { ContainersDeleted: deleted, SpaceReclaimed: freedBytes });
+  };
+
   const done = (action: (call: Call) => Promise<void> | void) => async (call: Call) => {
     await action(call);
     call.reply(204);
@@ -139,6 +165,7 @@ export function containerRoutes(context: DockerContext): Route[] {
         engine.rename(vm, next);
       }),
     },
+    { method: 'POST', path: '/containers/prune', summary: 'remove those that do not run', handle: prune },
     { method: 'POST', path: '/containers/{id}/wait', summary: 'wait for the end', handle: wait },
     {
       method: 'DELETE',

@@ -15,13 +15,11 @@ const NOT_YET: readonly [Route['method'], string, string][] = [
   ['PUT', '/containers/{id}/archive', 'copy files in'],
   ['POST', '/containers/{id}/update', 'change limits'],
   ['GET', '/containers/{id}/attach/ws', 'attach over a websocket'],
-  ['POST', '/containers/prune', 'remove stopped ones'],
   ['GET', '/containers/{id}/checkpoints', 'list checkpoints'],
   ['POST', '/containers/{id}/checkpoints', 'make a checkpoint'],
   ['DELETE', '/containers/{id}/checkpoints/{checkpoint}', 'remove a checkpoint'],
   ['POST', '/commit', 'image from a container'],
   ['POST', '/build', 'build an image'],
-  ['POST', '/build/prune', 'remove build cache'],
   ['POST', '/session', 'BuildKit session (set DOCKER_BUILDKIT=0)'],
   ['POST', '/grpc', 'BuildKit (set DOCKER_BUILDKIT=0)'],
   ['POST', '/auth', 'check credentials'],
@@ -32,11 +30,9 @@ const NOT_YET: readonly [Route['method'], string, string][] = [
   ['POST', '/networks/{id}/connect', 'connect to a network'],
   ['POST', '/networks/{id}/disconnect', 'disconnect from a network'],
   ['DELETE', '/networks/{id}', 'remove a network'],
-  ['POST', '/networks/prune', 'remove unused networks'],
   ['POST', '/volumes/create', 'make a volume'],
   ['PUT', '/volumes/{name}', 'change a cluster volume'],
   ['DELETE', '/volumes/{name}', 'remove a volume'],
-  ['POST', '/volumes/prune', 'remove unused volumes'],
 ];
 
 const SWARM = [
@@ -92,6 +88,24 @@ export function emptyRoutes(): Route[] {
       handle: none('volume.not_found', (name) => `get ${name}: no such volume`),
     },
     { method: 'GET', path: '/plugins', summary: 'list plugins (none)', handle: (call) => call.reply(200, []) },
+    {
+      method: 'POST',
+      path: '/volumes/prune',
+      summary: 'remove unused volumes (none yet)',
+      handle: (call) => call.reply(200, { VolumesDeleted: [], SpaceReclaimed: 0 }),
+    },
+    {
+      method: 'POST',
+      path: '/networks/prune',
+      summary: 'remove unused networks (none yet)',
+      handle: (call) => call.reply(200, { NetworksDeleted: [] }),
+    },
+    {
+      method: 'POST',
+      path: '/build/prune',
+      summary: 'remove build cache (none yet)',
+      handle: (call) => call.reply(200, { CachesDeleted: [], SpaceReclaimed: 0 }),
+    },
     {
       method: 'GET',
       path: '/plugins/{name...}/json',

@@ -1,15 +1,16 @@
 /** Images with the real CLI, a real registry and real archives. */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { tarEnd, tarFile } from '../../src/images/tar/tar-writer.ts';
 import { startTestDaemon, type TestDaemon } from '../harness/daemon.ts';
-import { DockerCli } from '../harness/docker-cli.ts';
+import { DockerCli, eventually } from '../harness/docker-cli.ts';
 import { layerTar, pushImage } from '../harness/image-fixture.ts';
 import { type RunningRegistry, startRegistry } from '../harness/registry.ts';
+import { startFaultProxy } from '../harness/registry-fault-proxy.ts';
 
 const IMAGE = 'berth/busybox';
 
@@ -92,6 +93,41 @@ describe('images under docker', () => {
     await refused(['pull', '127.0.0.1:1/a/b'], /127\.0\.0\.1:1/);
     await refused(['run', '--rm', '127.0.0.1:1/a/b', 'true'], /127\.0\.0\.1:1/, 125);
     await refused(['search', 'anything'], /Error response from daemon: .*index\.docker\.io/);
+  });
+
+  test('a client that leaves in the middle of a pull or a run: the daemon goes on, and the next pull succeeds', async () => {
+    const proxy = await startFaultProxy(registry.host);
+    try {
+      const name = `${proxy.host}/made/here:v1`;
+      const layers = [{ tar: layerTar({ 'etc/big': randomBytes(300_000) }) }];
+      await pushImage({ host: registry.host, repository: 'made/here' }, 'slow', { layers });
+      const before = readdirSync(`/proc/${daemon.pid}/fd`).length;
+      proxy.fault = (path, count) =>
+        path.includes('/blobs/') && count < 2 ? { kind: 'stall', afterBytes: 50 } : undefined;
+      const slow = name.replace(':v1', ':slow');
+      for (const args of [
+        ['pull', slow],
+        ['run', '--rm', slow, 'true'],
+      ]) {
+        const asked = proxy.seen.length;
+        const command = docker.start(args);
+        await eventually(
+          () => proxy.seen.slice(asked).some(({ path }) => path.includes('/blobs/')),
+          'it asks for a blob',
+        );
+        command.signal('SIGKILL');
+        await command.finished();
+      }
+      const descriptors = (): number => readdirSync(`/proc/${daemon.pid}/fd`).length;
+      // Connections to a registry are kept for the next request: one more for each that was asked at once.
+      await eventually(() => descriptors() <= before + 4, `descriptors go back from ${descriptors()} to ${before}`);
+      assert.equal(await docker.ok(['ps', '-aq']), '');
+      proxy.fault = () => undefined;
+      assert.match(await docker.ok(['pull', slow]), /Status: Downloaded newer image/);
+      await docker.ok(['rmi', slow]);
+    } finally {
+      await proxy.stop();
+    }
   });
 
   test('images, tag, filters, history', async () => {

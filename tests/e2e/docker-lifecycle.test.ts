@@ -256,7 +256,17 @@ describe('the life of a VM under docker', () => {
       ],
     );
     assert.notEqual(use[1]?.Size, '0B');
-    await docker.ok(['rm', '-f', 'first', 'second', 'third']);
+    await docker.ok(['container', 'prune', '-f', '--filter', 'until=1h']);
+    await docker.ok(['container', 'prune', '-f', '--filter', 'label!=lit', '--filter', 'label=side']);
+    assert.deepEqual(await names(), ['third', 'second', 'first']);
+    assert.match(
+      await docker.ok(['container', 'prune', '-f', '--filter', 'label=lit']),
+      /^Deleted Containers:\n[0-9a-f]{64}\n/,
+    );
+    assert.deepEqual(await names(), ['third', 'first']);
+    assert.match(await docker.ok(['system', 'prune', '-f', '--volumes']), /Total reclaimed space: /);
+    assert.deepEqual(await names(), ['first']);
+    await docker.ok(['rm', '-f', 'first']);
   });
 
   test('events: the order of a life, filters, since and until', async () => {

@@ -107,6 +107,30 @@ describe('streams of the Engine API', () => {
     assert.equal(await exitCodeOf(whole), 0);
   });
 
+  test('the body of an attach is no input for the process: JSON as dockerode sends it, nor the end of an empty one', async () => {
+    const target = '/v1.50/containers/chunky/attach?stream=1&stdin=1&stdout=1';
+    const chunked = requestHead('POST', target, { headers: { ...UPGRADE, 'Transfer-Encoding': 'chunked' } });
+    const body = '{"stream":true,"stdin":true,"hijack":true}';
+    const requests = [`${chunked}0\r\n\r\n`, `${requestHead('POST', target, { headers: UPGRADE, body })}${body}`];
+    await daemon.call('POST', '/containers/create?name=chunky', {
+      Image,
+      Cmd: ['cat'],
+      OpenStdin: true,
+      StdinOnce: true,
+    });
+    for (const request of requests) {
+      const connection = new RawConnection(daemon.socket);
+      await connection.write(request);
+      assert.equal((await connection.answered()).status, 101);
+      await daemon.call('POST', '/containers/chunky/start');
+      await connection.write('real input');
+      connection.halfClose();
+      await connection.ended();
+      assert.equal(unframed(connection.body).stdout, 'real input');
+    }
+    await docker.ok(['rm', 'chunky']);
+  });
+
   test('an error inside an upgraded exec is told in the stream', async () => {
     const exec = await makeExec({ Cmd: ['nosuch'] });
     const connection = new RawConnection(daemon.socket);
