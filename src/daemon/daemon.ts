@@ -186,6 +186,7 @@ async function openNetwork(
   return await BridgeNetwork.open({
     runFolder: settings.runFolder,
     identity: parsed.success ? parsed.output : undefined,
+    owner: `berth ${daemonId(records)}`,
     saveIdentity: (identity: BridgeIdentity) => records.put('network', 'bridge', identity),
     log,
   });

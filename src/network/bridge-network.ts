@@ -14,6 +14,7 @@ import {
   gatewayOf,
   lowestFree,
   macOf,
+  overlaps,
   parseIpv4,
   parseSubnet,
   type Subnet,
@@ -58,6 +59,8 @@ export interface BridgeOptions {
   /** Folder for the name server's files. */
   readonly runFolder: string;
   readonly identity: BridgeIdentity | undefined;
+  /** Written on the bridge as its alias: one state folder's word for itself. A bridge of the same name with another owner is somebody else's. */
+  readonly owner: string;
   readonly saveIdentity: (identity: BridgeIdentity) => void;
   readonly log: (line: string) => void;
 }
@@ -73,7 +76,7 @@ const MTU = 1500;
 const MAX_BRIDGES = 128;
 
 const Routes = v.array(v.object({ dst: v.string() }));
-const Links = v.array(v.object({ ifname: v.string() }));
+const Links = v.array(v.object({ ifname: v.string(), ifalias: v.optional(v.string()) }));
 
 export class BridgeNetwork {
   readonly identity: BridgeIdentity;
@@ -102,7 +105,7 @@ export class BridgeNetwork {
    */
   static async open(options: BridgeOptions): Promise<BridgeNetwork> {
     try {
-      const identity = options.identity ?? (await claimBridge());
+      const identity = (await reclaimBridge(options)) ?? (await claimBridge(options.owner));
       options.saveIdentity(identity);
       const network = new BridgeNetwork(identity, options);
       await network.#bringUp();
@@ -253,19 +256,43 @@ export class BridgeNetwork {
   }
 }
 
-/** The first free bridge name and subnet of this host; making the bridge is what claims the name. */
-async function claimBridge(): Promise<BridgeIdentity> {
+/**
+ * The bridge of an earlier daemon of this state folder: still there, or made again under its name. Undefined when there was
+ * none, or when its name or its addresses belong to somebody else by now.
+ */
+async function reclaimBridge({ identity, owner }: BridgeOptions): Promise<BridgeIdentity | undefined> {
+  if (identity === undefined) return undefined;
+  const links = v.parse(Links, JSON.parse((await runChecked(['ip', '-j', 'link', 'show'])).stdout));
+  const link = links.find((one) => one.ifname === identity.bridge);
+  if (link !== undefined) return link.ifalias === owner ? identity : undefined;
+  const subnet = parseSubnet(identity.subnet);
+  if ((await takenSubnets()).some((other) => overlaps(other, subnet))) return undefined;
+  const made = await runProcess(['ip', 'link', 'add', identity.bridge, 'type', 'bridge']);
+  if (made.exitCode !== 0) return undefined;
+  await runChecked(['ip', 'link', 'set', identity.bridge, 'alias', owner]);
+  return identity;
+}
+
+async function takenSubnets(): Promise<Subnet[]> {
   const routes = v.parse(
     Routes,
     JSON.parse((await runChecked(['ip', '-j', '-4', 'route', 'show', 'table', 'all'])).stdout),
   );
-  const taken = routes.filter((route) => /^[0-9.]+(\/[0-9]+)?$/.test(route.dst)).map((route) => parseSubnet(route.dst));
+  return routes.filter((route) => /^[0-9.]+(\/[0-9]+)?$/.test(route.dst)).map((route) => parseSubnet(route.dst));
+}
+
+/** The first free bridge name and subnet of this host; making the bridge is what claims the name. */
+async function claimBridge(owner: string): Promise<BridgeIdentity> {
+  const taken = await takenSubnets();
   for (let index = 0; index < MAX_BRIDGES; index += 1) {
     const bridge = `berth${index}`;
     const made = await runProcess(['ip', 'link', 'add', bridge, 'type', 'bridge']);
     if (made.exitCode === 0) {
       const subnet = chooseSubnet(taken, index);
-      if (subnet !== undefined) return { bridge, subnet: formatSubnet(subnet) };
+      if (subnet !== undefined) {
+        await runChecked(['ip', 'link', 'set', bridge, 'alias', owner]);
+        return { bridge, subnet: formatSubnet(subnet) };
+      }
       await runProcess(['ip', 'link', 'delete', bridge]);
       throw new BerthError(
         'exhausted',

@@ -169,3 +169,28 @@ test('a second daemon has another bridge and another subnet, and both serve', as
   }
   await daemon.call('DELETE', '/containers/same-name?force=1');
 });
+
+test('a daemon whose bridge name went to another one meanwhile takes a new one and leaves the other alone', async () => {
+  const first = await startTestDaemon();
+  const bridgeOf = async (one: TestDaemon): Promise<string> => {
+    await createVm(one, 'probe', SERVE, publish(''));
+    await startVm(one, 'probe');
+    const { body } = await one.call('GET', '/containers/probe/json');
+    const { NetworkID } = (body as { NetworkSettings: { Networks: { bridge: { NetworkID: string } } } }).NetworkSettings
+      .Networks.bridge;
+    await one.call('DELETE', '/containers/probe?force=1');
+    return NetworkID;
+  };
+  const before = await bridgeOf(first);
+  await first.stop();
+  const second = await startTestDaemon();
+  try {
+    assert.equal(await bridgeOf(second), before, 'the name was free');
+    await first.start();
+    assert.notEqual(await bridgeOf(first), before);
+    assert.equal(await bridgeOf(second), before);
+  } finally {
+    assert.deepEqual(await second.dispose(), []);
+    assert.deepEqual(await first.dispose(), []);
+  }
+});
