@@ -23,8 +23,6 @@ const BOOT_DEADLINE_MS = 120_000;
 const SYNC_DEADLINE_MS = 20_000;
 /** From SIGKILL inside the guest until QEMU itself is killed. */
 const KILL_GRACE_MS = 3_000;
-/** Ended ones stay to be asked for their exit code; a health check every second makes 86,400 a day. */
-const REMEMBERED_EXECS = 256;
 const MAIN_PROCESS = 0;
 
 interface VmEvents {
@@ -254,18 +252,10 @@ export class Vm {
 
   createExec(spec: ExecSpec): Exec {
     this.link();
-    this.#forgetOldExecs();
     const exec = new Exec(this.#record.id, this.#nextChannelId, spec);
     this.#nextChannelId += 1;
     this.execs.set(exec.id, exec);
     return exec;
-  }
-
-  #forgetOldExecs(): void {
-    for (const [id, exec] of this.execs) {
-      if (this.execs.size < REMEMBERED_EXECS) return;
-      if (exec.state.name === 'exited') this.execs.delete(id);
-    }
   }
 
   /** @throws exec.already_started (conflict), process.* (invalid) when the guest cannot start it. */
