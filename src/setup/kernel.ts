@@ -74,4 +74,6 @@ async function unpackImage(bzImage: string, target: string): Promise<void> {
   await files.writeFileAtomic(`${target}.lz4`, packed);
   await runChecked(['lz4', '-d', '-q', '-f', `${target}.lz4`, target]);
   await files.rm(`${target}.lz4`);
+  // Readable by whoever runs berth from this checkout.
+  await files.chmod(target, 0o644);
 }
