@@ -7,11 +7,22 @@
 import { PassThrough, type Readable, type Writable } from 'node:stream';
 import * as v from 'valibot';
 import { BerthError, messageOf } from '#base';
-import { type IncomingMessage, plainResponse, type ServerResponse, type Socket } from '#platform';
+import {
+  type IncomingMessage,
+  plainResponse,
+  type ServerResponse,
+  type Socket,
+  startTimer,
+  type Timer,
+} from '#platform';
 import { problemOf } from './problems.ts';
 
 /** JSON bodies: dockerd takes any size; 4 MiB is ten times the largest create call seen. */
 const MAX_JSON_BYTES = 4 * 1024 * 1024;
+/** Of a body that is too large, read so that the refusal arrives; what goes on beyond is cut off. */
+const MAX_DROPPED_BYTES = 64 * 1024 * 1024;
+/** A client that has sent nothing more for so long waits for its answer. */
+const DROP_IDLE_MS = 250;
 
 /** The last chunk of a body. @source RFC 9112, section 7.1 */
 const END_OF_CHUNKS = Buffer.from('0\r\n\r\n');
@@ -221,28 +232,31 @@ export class Call {
   async #body(): Promise<Buffer> {
     this.#hasReadBody = true;
     if (this.#socket !== undefined) return await this.#upgradeBody(this.#socket);
-    if (Number(this.request.headers['content-length'] ?? 0) > MAX_JSON_BYTES) throw this.#tooLarge();
     const chunks: Buffer[] = [];
     let size = 0;
     // Not for-await: leaving that loop early would cut the connection before the refusal is sent.
     await new Promise<void>((resolve, reject) => {
+      let idle: Timer | undefined;
+      const refuse = (): void => reject(tooLarge());
       this.request.on('data', (chunk: Buffer) => {
         size += chunk.length;
-        if (size <= MAX_JSON_BYTES) chunks.push(chunk);
-        else reject(this.#tooLarge());
+        if (size <= MAX_JSON_BYTES) {
+          chunks.push(chunk);
+          return;
+        }
+        // The rest is read and dropped first: a connection closed over unread bytes takes the refusal with it.
+        chunks.length = 0;
+        idle?.cancel();
+        if (size > MAX_DROPPED_BYTES) refuse();
+        else idle = startTimer(DROP_IDLE_MS, refuse);
       });
-      this.request.once('end', resolve);
-      this.request.once('close', () =>
-        reject(new BerthError('cancelled', 'request.gone', 'the client left in the middle of the request')),
-      );
+      this.request.once('end', () => (size <= MAX_JSON_BYTES ? resolve() : refuse()));
+      this.request.once('close', () => {
+        idle?.cancel();
+        reject(new BerthError('cancelled', 'request.gone', 'the client left in the middle of the request'));
+      });
     });
     return Buffer.concat(chunks);
-  }
-
-  /** What is left of the body is not read: the connection ends with the refusal. */
-  #tooLarge(): BerthError {
-    if (this.#response !== undefined) this.#response.shouldKeepAlive = false;
-    return new BerthError('invalid', 'request.too_large', `the request body is larger than ${MAX_JSON_BYTES} bytes`);
   }
 
   /** Node does not read the body of an upgrade request: it is the first Content-Length bytes, and the stream follows it. */
@@ -251,7 +265,7 @@ export class Call {
     if (!Number.isInteger(length) || length < 0) {
       throw new BerthError('invalid', 'request.malformed', 'Content-Length is not a number');
     }
-    if (length > MAX_JSON_BYTES) throw this.#tooLarge();
+    if (length > MAX_JSON_BYTES) throw tooLarge();
     while (this.#head.length < length) {
       const chunk = await nextChunk(socket);
       if (chunk === undefined)
@@ -282,4 +296,8 @@ function nextChunk(socket: Socket): Promise<Buffer | undefined> {
     socket.on('close', onEnd);
     onReadable();
   });
+}
+
+function tooLarge(): BerthError {
+  return new BerthError('invalid', 'request.too_large', `the request body is larger than ${MAX_JSON_BYTES} bytes`);
 }
