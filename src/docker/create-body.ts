@@ -71,6 +71,7 @@ export const HostConfigSchema = v.looseObject({
   UsernsMode: text,
   Runtime: text,
   Privileged: flag,
+  ConsoleSize: v.optional(v.nullable(v.array(v.number()))),
   LogConfig: v.optional(v.nullable(v.looseObject({ Type: text, Config: textMap }))),
 });
 

@@ -3,7 +3,7 @@
  * setting that is silently dropped would be found out in production.
  */
 import { BerthError, type Digest, GIB, MIB } from '#base';
-import type { PortBinding, ProcessSpec, Ulimit, VmSpec } from '#engine';
+import type { PortBinding, ProcessSpec, TerminalSize, Ulimit, VmSpec } from '#engine';
 import type { CreateBody, HostConfig } from './create-body.ts';
 import { parseSignal } from './signals.ts';
 
@@ -118,6 +118,7 @@ export function translateCreate(
     imageReference: body.Image ?? '',
     imageId: image.id,
     process: processOf(body, host, image.config),
+    terminal: terminalOf(host),
     hostname: body.Hostname ?? '',
     domainName: body.Domainname ?? '',
     vcpus: vcpusOf(host, warnings),
@@ -215,6 +216,12 @@ function mergedWith(image: ImageDefaults, body: CreateBody): Record<string, unkn
     StopSignal: body.StopSignal || image.StopSignal || undefined,
     Healthcheck: body.Healthcheck ?? image.Healthcheck ?? undefined,
   };
+}
+
+/** The CLI sends its own size; zeroes mean that it has none. */
+function terminalOf(host: Partial<HostConfig>): TerminalSize | undefined {
+  const [rows = 0, columns = 0] = host.ConsoleSize ?? [];
+  return rows > 0 && columns > 0 && rows < 65_536 && columns < 65_536 ? { rows, columns } : undefined;
 }
 
 function listOf(value: readonly string[] | string | null | undefined): readonly string[] | undefined {

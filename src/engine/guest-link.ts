@@ -12,15 +12,10 @@ import {
   type GuestTopEntry,
 } from './guest-channel/index.ts';
 import type { GuestConfiguration } from './guest-configuration.ts';
-import type { ProcessSpec } from './model.ts';
+import type { ProcessSpec, TerminalSize } from './model.ts';
 import type { OutputStream } from './process-log.ts';
 
 export type { GuestHello, GuestMemory, GuestTopEntry };
-
-export interface TerminalSize {
-  readonly rows: number;
-  readonly columns: number;
-}
 
 export interface GuestEvents {
   onOutput(output: {

@@ -30,6 +30,7 @@ export type {
   NetworkRequest,
   PortBinding,
   ProcessSpec,
+  TerminalSize,
   Ulimit,
   VmRecord,
   VmSpec,

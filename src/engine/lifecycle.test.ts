@@ -37,6 +37,7 @@ function record(state: VmState, overrides: Partial<VmRecord> = {}, autoRemove = 
         dropCapabilities: [],
         noNewPrivileges: false,
       },
+      terminal: undefined,
       hostname: 'h',
       domainName: '',
       vcpus: 1,

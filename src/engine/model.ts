@@ -21,6 +21,12 @@ export interface ProcessSpec {
   readonly noNewPrivileges: boolean;
 }
 
+/** In characters. */
+export interface TerminalSize {
+  readonly rows: number;
+  readonly columns: number;
+}
+
 export interface Ulimit {
   /** Linux RLIMIT_ number. */
   readonly resource: number;
@@ -53,6 +59,8 @@ export interface VmSpec {
   readonly imageReference: string;
   readonly imageId: Digest;
   readonly process: ProcessSpec;
+  /** Of the main process's terminal until the client says otherwise; absent when the client did not say. */
+  readonly terminal: TerminalSize | undefined;
   readonly hostname: string;
   readonly domainName: string;
   readonly vcpus: number;

@@ -9,11 +9,11 @@ import { monotonicMs, nowMs, sleep, startTimer, type Timer } from '#platform';
 import type { Exec, ExecSpec } from './exec.ts';
 import { ExecTable } from './exec-table.ts';
 import { configurationOf } from './guest-configuration.ts';
-import { type GuestEvents, type GuestHello, GuestLink, type TerminalSize } from './guest-link.ts';
+import { type GuestEvents, type GuestHello, GuestLink } from './guest-link.ts';
 import { exitOfGuestShutdown } from './guest-shutdown.ts';
 import { decide, hasMachine, type VmEffect, type VmEvent } from './lifecycle.ts';
 import { RunningMachine } from './machine.ts';
-import type { BootTimings, ExitFacts, VmRecord } from './model.ts';
+import type { BootTimings, ExitFacts, TerminalSize, VmRecord } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
 import { ProcessLog } from './process-log.ts';
 import type { Extent } from './root-disk.ts';
@@ -437,7 +437,8 @@ export class Vm {
   }
 
   async #startMain(link: GuestLink): Promise<void> {
-    await link.start(MAIN_PROCESS, this.#record.spec.process, undefined);
+    const { process, terminal } = this.#record.spec;
+    await link.start(MAIN_PROCESS, process, terminal);
     this.#mark('startedMs');
     this.#apply({ type: 'process_started' });
   }
