@@ -172,3 +172,13 @@ test('what is not there yet is refused by the field’s name', () => {
     assert.match(message, words);
   }
 });
+
+test('a terminal has the size of the client’s, when it says one', () => {
+  assert.deepEqual(translate({ Tty: true, HostConfig: { ConsoleSize: [50, 132] } }).spec.terminal, {
+    rows: 50,
+    columns: 132,
+  });
+  for (const size of [undefined, [0, 0], [10], [70_000, 80]]) {
+    assert.equal(translate({ Tty: true, HostConfig: { ConsoleSize: size } }).spec.terminal, undefined);
+  }
+});
