@@ -43,7 +43,7 @@ struct job {
 	size_t argc, envc;
 	char *cwd;
 	const char *user;
-	bool tty, open_input, no_new_privs, has_oom_score;
+	bool tty, open_input, no_new_privs, has_oom_score, cwd_must_exist;
 	int32_t oom_score;
 	struct winsize size;
 	struct limit limits[LIMITS_MAX];
@@ -333,6 +333,9 @@ static bool decode(struct job *job, const uint8_t *payload, size_t length, char 
 			job->has_oom_score = true;
 			job->oom_score = (int32_t)field_u32(&field);
 			break;
+		case 13:
+			job->cwd_must_exist = field_u32(&field) != 0;
+			break;
 		default:
 			break;
 		}
@@ -446,7 +449,8 @@ static void close_own_ends(struct spawned *spawned)
 static void start_child(struct job *job, struct spawned *spawned)
 {
 	static _Alignas(64) char stack[CHILD_STACK];
-	make_folders(job->cwd, 0755); /* when it cannot be made, the child's chdir says why */
+	if (!job->cwd_must_exist)
+		make_folders(job->cwd, 0755); /* when it cannot be made, the child's chdir says why */
 	if (!(job->tty ? open_terminal(job, spawned) : open_pipes(job, spawned))) {
 		job->failure = FAILED_OTHER;
 		snprintf(job->text, job->text_size, "cannot open standard streams: %s", strerror(errno));

@@ -91,7 +91,7 @@ export class GuestLink {
 
   /** @throws process.not_found, process.not_executable, process.unknown_user, process.start_failed (invalid) in runc's words. */
   async start(id: number, spec: ProcessSpec, size: TerminalSize | undefined): Promise<{ pid: number }> {
-    const outcome = await this.#channel.start(id, processFor(spec, size ?? DEFAULT_SIZE));
+    const outcome = await this.#channel.start(id, processFor(id, spec, size ?? DEFAULT_SIZE));
     if (outcome.ok) return { pid: outcome.pid };
     throw new BerthError('invalid', CODE_OF[outcome.reason], outcome.text);
   }
@@ -146,7 +146,7 @@ export class GuestLink {
   }
 }
 
-function processFor(spec: ProcessSpec, size: TerminalSize): GuestProcessSpec {
+function processFor(id: number, spec: ProcessSpec, size: TerminalSize): GuestProcessSpec {
   const bound = (value: number): bigint => (value < 0 ? 2n ** 64n - 1n : BigInt(value));
   return {
     args: spec.args,
@@ -159,5 +159,7 @@ function processFor(spec: ProcessSpec, size: TerminalSize): GuestProcessSpec {
     extraGroups: spec.groups,
     dropCapabilities: spec.dropCapabilities.reduce((mask, capability) => mask | (1n << BigInt(capability)), 0n),
     noNewPrivileges: spec.noNewPrivileges,
+    // The main process's folder is made, as for a container; an exec goes where there is something.
+    cwdMustExist: id !== 0,
   };
 }

@@ -79,6 +79,9 @@ describe('logs, exec and attach under docker', () => {
     const denied = await docker.run(['exec', 'host', '/etc/passwd']);
     assert.equal(denied.code, 126);
     assert.match(denied.stdout + denied.stderr, /permission denied/);
+    const nowhere = await docker.run(['exec', '-w', '/nowhere', 'host', 'id']);
+    assert.equal(nowhere.code, 126);
+    assert.match(nowhere.stdout + nowhere.stderr, /chdir to cwd \("\/nowhere"\) .*no such file or directory/);
     const stranger = await docker.run(['exec', '-u', 'stranger', 'host', 'id']);
     assert.equal(stranger.code, 126);
     assert.match(stranger.stdout + stranger.stderr, /unable to find user stranger/);

@@ -65,6 +65,8 @@ export interface GuestProcessSpec {
   /** Bit n: capability n leaves the bounding set. */
   readonly dropCapabilities?: bigint;
   readonly noNewPrivileges?: boolean;
+  /** A start in a missing working directory fails instead of making it. */
+  readonly cwdMustExist?: boolean;
   readonly oomScoreAdj?: number;
 }
 
@@ -267,6 +269,7 @@ function encodeProcess(spec: GuestProcessSpec): Buffer {
   for (const group of spec.extraGroups ?? []) fields.text(9, group);
   if (spec.dropCapabilities !== undefined) fields.u64(10, spec.dropCapabilities);
   if (spec.noNewPrivileges === true) fields.u32(11, 1);
+  if (spec.cwdMustExist === true) fields.u32(13, 1);
   if (spec.oomScoreAdj !== undefined) fields.u32(12, spec.oomScoreAdj);
   return fields.finish();
 }
