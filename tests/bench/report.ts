@@ -22,7 +22,8 @@ export function quantile(values: readonly number[], share: number): number {
 
 export function renderTable(rows: readonly Row[]): string {
   const mark = (row: Row): string => (row.holds === undefined ? '' : row.holds ? 'holds' : '**does not hold**');
-  const lines = rows.map((row) => `| ${row.measure} | ${row.value} | ${row.limit ?? ''} | ${mark(row)} |`);
+  const cell = (text: string): string => text.replaceAll('|', '\\|');
+  const lines = rows.map((row) => `| ${cell(row.measure)} | ${row.value} | ${row.limit ?? ''} | ${mark(row)} |`);
   return ['| measure | measured | promise | |', '|---|---|---|---|', ...lines].join('\n');
 }
 
