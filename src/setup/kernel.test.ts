@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { payloadOf } from './kernel.ts';
-import { installCommand } from './packages.ts';
 
 function bzImage(setupSectors: number, offset: number, length: number, size: number): Buffer {
   const image = Buffer.alloc(size);
@@ -21,12 +20,4 @@ test('what is not a bzImage, or is cut short, has no payload', () => {
   assert.equal(payloadOf(Buffer.alloc(100)), undefined);
   assert.equal(payloadOf(Buffer.alloc(4096)), undefined);
   assert.equal(payloadOf(bzImage(3, 100, 5000, 4096)), undefined);
-});
-
-test('without root a person is told the exact command', () => {
-  const command = installCommand([
-    { name: 'nftables', provides: '/usr/sbin/nft', why: 'rules' },
-    { name: 'lz4', provides: '/usr/bin/lz4', why: 'kernel' },
-  ]);
-  assert.equal(command, 'apt-get update && apt-get install --yes --no-install-recommends nftables lz4');
 });
