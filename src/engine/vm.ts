@@ -8,27 +8,18 @@ import { BerthError, messageOf, shortId } from '#base';
 import { monotonicMs, nowMs, sleep, startTimer, type Timer } from '#platform';
 import type { Exec, ExecSpec } from './exec.ts';
 import { ExecTable } from './exec-table.ts';
-import { configurationOf } from './guest-configuration.ts';
-import { type GuestEvents, type GuestHello, GuestLink } from './guest-link.ts';
-import { exitOfGuestShutdown } from './guest-shutdown.ts';
+import type { GuestLink } from './guest-link.ts';
 import { decide, hasMachine, type VmEffect, type VmEvent } from './lifecycle.ts';
 import { RunningMachine } from './machine.ts';
 import type { BootTimings, ExitFacts, TerminalSize, VmRecord } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
 import { ProcessLog } from './process-log.ts';
-import type { Extent } from './root-disk.ts';
 import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
+import { killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
 
-/** The guest has this long from the first byte on the channel to take its configuration: TCG on a loaded host. */
-const BOOT_DEADLINE_MS = 120_000;
-/** From EXIT_ACK until the guest says its disks are flushed. */
-const SYNC_DEADLINE_MS = 20_000;
-/** From SIGKILL inside the guest until QEMU itself is killed. */
-const KILL_GRACE_MS = 3_000;
 /** Between two tries to store a state on a full disk. */
 const STORE_RETRY_MS = 1_000;
-const MAIN_PROCESS = 0;
 
 export class Vm {
   #record: VmRecord;
@@ -38,12 +29,12 @@ export class Vm {
   readonly #milestones = new VmMilestones();
   readonly #folders: VmFolders;
   #log: Promise<ProcessLog> | undefined;
-  #machine: RunningMachine | undefined;
-  #link: GuestLink | undefined;
+  #session: VmSession | undefined;
+  /** Settled once nothing of the last boot is under way; never rejects. */
+  #booting: Promise<void> = Promise.resolve();
   readonly execs = new ExecTable();
   #effects: Promise<void> = Promise.resolve();
   #restarting = false;
-  #killing = false;
   #startedAtMonotonicMs = 0;
   #lastError: BerthError | undefined;
   #storeRetry: Timer | undefined;
@@ -96,14 +87,15 @@ export class Vm {
     const ended = this.#milestones.untilEnded();
     if (state.name === 'paused') await this.unpause();
     const timeoutMs = (options.timeoutSeconds ?? spec.stopTimeoutSeconds) * 1000;
-    if (this.#link !== undefined) {
+    const session = this.#session;
+    if (session?.link !== undefined) {
       this.#happened('kill', { signal: String(options.signal ?? spec.stopSignal) });
-      this.#link.signal(MAIN_PROCESS, options.signal ?? spec.stopSignal);
+      session.link.signal(MAIN_PROCESS, options.signal ?? spec.stopSignal);
       const graceful =
         timeoutMs < 0
           ? ended.then(() => true)
           : Promise.race([ended.then(() => true), sleep(timeoutMs).then(() => false)]);
-      if (!(await graceful)) await this.#killProcess(ended);
+      if (!(await graceful)) await session.killProcess(ended);
     } else {
       await this.#killMachine();
     }
@@ -123,12 +115,12 @@ export class Vm {
     }
     this.#happened('kill', { signal: String(signal) });
     if (signal !== 9) {
-      this.#link?.signal(MAIN_PROCESS, signal);
+      this.#session?.link?.signal(MAIN_PROCESS, signal);
       return;
     }
     const ended = this.#milestones.untilEnded();
     if (state.name === 'paused') await this.#killMachine();
-    else await this.#killProcess(ended);
+    else await this.#session?.killProcess(ended);
     await ended;
   }
 
@@ -150,7 +142,7 @@ export class Vm {
       throw new BerthError('conflict', 'vm.already_paused', `Container ${name} is already paused`);
     if (state.name !== 'running')
       throw new BerthError('conflict', 'vm.not_running', `Container ${name} is not running`);
-    await this.#control('stop');
+    await this.#running().control('stop');
     this.#apply({ type: 'paused' });
     this.#happened('pause', {});
   }
@@ -160,7 +152,7 @@ export class Vm {
     if (this.#record.state.name !== 'paused') {
       throw new BerthError('conflict', 'vm.not_paused', `Container ${this.#record.name} is not paused`);
     }
-    await this.#control('cont');
+    await this.#running().control('cont');
     this.#apply({ type: 'unpaused' });
     this.#happened('unpause', {});
   }
@@ -200,21 +192,22 @@ export class Vm {
     if (state.name === 'paused') {
       throw new BerthError('conflict', 'vm.paused', `Container ${name} is paused, unpause the container before exec`);
     }
-    if (state.name !== 'running' || this.#link === undefined) {
+    const link = this.#session?.link;
+    if (state.name !== 'running' || link === undefined) {
       throw new BerthError('conflict', 'vm.not_running', `Container ${this.#record.id} is not running`);
     }
-    return this.#link;
+    return link;
   }
 
   /** Bytes for the main process's standard input; resolves when the guest has room for more. */
   async writeStdin(data: Buffer): Promise<void> {
-    if (this.#record.state.name !== 'running' || this.#link === undefined) await this.#milestones.untilStartedOrEnded();
-    await this.#link?.writeStdin(MAIN_PROCESS, data);
+    await this.#untilLinked();
+    await this.#session?.link?.writeStdin(MAIN_PROCESS, data);
   }
 
   async endStdin(): Promise<void> {
-    if (this.#record.state.name !== 'running' || this.#link === undefined) await this.#milestones.untilStartedOrEnded();
-    this.#link?.endStdin(MAIN_PROCESS);
+    await this.#untilLinked();
+    this.#session?.link?.endStdin(MAIN_PROCESS);
   }
 
   resize(rows: number, columns: number): void {
@@ -266,11 +259,12 @@ export class Vm {
       return;
     }
     this.#save({ ...this.#record, machine });
-    this.#machine = RunningMachine.adopt(machine, this.#folders.qemuLog);
+    const session = new VmSession(RunningMachine.adopt(machine, this.#folders.qemuLog), this.#host());
+    this.#session = session;
     try {
-      await this.#rejoin(this.#machine);
+      await session.rejoin();
     } catch (error) {
-      const why = `it could not be taken over: ${messageOf(error)}; ${await this.#machine.describeSilence()}`;
+      const why = `it could not be taken over: ${messageOf(error)}; ${await session.machine.describeSilence()}`;
       this.#ports.log(`VM ${this.#record.name}: ${why}`);
       // It is kept: it may answer later (a stopped QEMU, a busy host). stop, kill and rm -f still end it.
       this.#lastError = new BerthError('timeout', 'vm.unresponsive', why);
@@ -287,7 +281,7 @@ export class Vm {
   async release(): Promise<void> {
     this.#gone = true;
     this.#storeRetry?.cancel();
-    this.#machine?.release();
+    this.#session?.release();
     const log = await this.#log;
     await log?.settled();
   }
@@ -348,7 +342,7 @@ export class Vm {
     switch (effect) {
       case 'boot':
         // Not awaited: a boot must not keep a kill waiting behind it.
-        void this.#boot().catch((error: unknown) => this.#startFailed(error));
+        this.#booting = this.#boot().catch((error: unknown) => this.#startFailed(error));
         return;
       case 'announce_start':
         this.#happened('start', {});
@@ -361,7 +355,7 @@ export class Vm {
         return;
       }
       case 'finish':
-        await this.#finish();
+        await this.#session?.finish(this.#keepsDisk());
         await this.#tearDown();
         return;
       case 'tear_down':
@@ -413,162 +407,21 @@ export class Vm {
         dataDisk: this.#folders.dataDisk,
       },
     });
-    this.#machine = machine;
-    this.#save({
-      ...this.#record,
-      machine: machine.identity,
-      network,
-      boot: this.#timed({ spawnedMs: 0 }, 'spawnedMs'),
-    });
-    const link = await this.#connect(machine, run);
-    await link.hello(false, BOOT_DEADLINE_MS);
-    this.#mark('agentMs');
-    await this.#configureAndStart(link, extents);
+    if (!this.#isStarting(run)) {
+      // Killed or removed in the meantime; its tear-down could not know of this QEMU.
+      await machine.kill();
+      await this.#ports.network?.detach(id);
+      return;
+    }
+    const session = new VmSession(machine, this.#host());
+    this.#session = session;
+    const boot = this.#timed({}, 'spawnedMs');
+    this.#save({ ...this.#record, machine: machine.identity, network, boot });
+    await session.boot(extents);
   }
 
   #isStarting(run: number): boolean {
     return this.#record.state.name === 'starting' && this.#record.run === run;
-  }
-
-  async #configureAndStart(link: GuestLink, extents: readonly Extent[]): Promise<void> {
-    await link.configure(configurationOf(this.#record, extents, nowMs()));
-    this.#mark('configuredMs');
-    await this.#startMain(link);
-  }
-
-  async #startMain(link: GuestLink): Promise<void> {
-    const { process, terminal } = this.#record.spec;
-    await link.start(MAIN_PROCESS, process, terminal);
-    this.#mark('startedMs');
-    this.#apply({ type: 'process_started' });
-  }
-
-  async #connect(machine: RunningMachine, run: number): Promise<GuestLink> {
-    const stream = await machine.connect(this.#folders.qmpSocket, this.#folders.agentSocket, {
-      onGone: () => void this.#machineGone(machine),
-      onQmpEvent: (name, data) => this.#onQmpEvent(machine, name, data),
-    });
-    const log = await this.log();
-    const events: GuestEvents = {
-      onOutput: ({ id, stream: outputStream, data, offset }) => {
-        if (id === MAIN_PROCESS) {
-          log.append(run, outputStream, data, (end) => this.#link?.ack(MAIN_PROCESS, outputStream, end));
-          return;
-        }
-        const taken = (): void => this.#link?.ack(id, outputStream, offset + data.length);
-        const exec = this.execs.byChannel(id);
-        if (exec === undefined) taken();
-        else exec.deliver(outputStream, data, taken);
-      },
-      onExited: (exited) => void this.#onExited(exited),
-      onLog: (text) => this.#ports.log(`VM ${this.#record.name}: guest: ${text}`),
-    };
-    const link = new GuestLink(stream, events);
-    this.#link = link;
-    await machine.qmp.negotiate(BOOT_DEADLINE_MS);
-    return link;
-  }
-
-  async #rejoin(machine: RunningMachine): Promise<void> {
-    const { run, state } = this.#record;
-    const link = await this.#connect(machine, run);
-    const status = (await machine.qmp.execute('query-status')) as { status?: unknown };
-    if (state.name === 'ending') {
-      // The guest may still have its disk to flush; it says so again after a greeting.
-      if (status.status === 'running') await link.hello(true, SYNC_DEADLINE_MS);
-      this.#enqueue(status.status === 'running' ? 'finish' : 'tear_down');
-      return;
-    }
-    if (status.status === 'shutdown' || status.status === 'guest-panicked') {
-      await this.#guestShutDown(machine);
-      return;
-    }
-    if (state.name === 'paused') {
-      // A paused guest cannot greet; the greeting waits in its port until unpause.
-      void this.#greetAgain(link).catch((error: unknown) =>
-        this.#ports.log(`VM ${this.#record.name}: ${messageOf(error)}`),
-      );
-      return;
-    }
-    if (status.status === 'paused' || status.status === 'io-error') {
-      this.#apply(
-        status.status === 'paused' ? { type: 'paused' } : { type: 'machine_stopped', error: 'the host disk is full' },
-      );
-      void this.#greetAgain(link).catch((error: unknown) =>
-        this.#ports.log(`VM ${this.#record.name}: ${messageOf(error)}`),
-      );
-      return;
-    }
-    await this.#greetAgain(link);
-  }
-
-  async #greetAgain(link: GuestLink): Promise<void> {
-    const hello = await link.hello(true, BOOT_DEADLINE_MS);
-    if (hello.phase === 'fresh') {
-      await this.#configureAndStart(link, await this.#folders.writeRootDescriptor(this.#record, this.#ports));
-      return;
-    }
-    await this.#resumeProcesses(link, hello);
-  }
-
-  async #resumeProcesses(link: GuestLink, hello: GuestHello): Promise<void> {
-    const log = await this.log();
-    const offsets = log.offsetsOf(this.#record.run);
-    for (const process of hello.processes) {
-      this.execs.taken(process.id);
-      if (process.id === MAIN_PROCESS) link.resume(MAIN_PROCESS, offsets.stdout, offsets.stderr);
-      else link.resume(process.id, process.stdoutBytes, process.stderrBytes);
-    }
-    if (hello.processes.some((process) => process.id === MAIN_PROCESS)) {
-      if (this.#record.state.name === 'starting') this.#apply({ type: 'process_started' });
-      return;
-    }
-    if (hello.phase === 'configured' && this.#record.state.name === 'starting') {
-      await this.#startMain(link);
-      return;
-    }
-    // The main process is gone and acknowledged: the daemon died while the guest was ending.
-    this.#enqueue('tear_down');
-  }
-
-  async #onExited(exited: { id: number; exitCode: number; oomKilled: boolean }): Promise<void> {
-    if (exited.id !== MAIN_PROCESS) {
-      const exec = this.execs.byChannel(exited.id);
-      exec?.finish(exited.exitCode);
-      this.#link?.exitAck(exited.id);
-      if (exec !== undefined) this.#happened('exec_die', { execID: exec.id, exitCode: String(exited.exitCode) });
-      return;
-    }
-    const log = await this.log();
-    await log.settled();
-    this.#apply({
-      type: 'process_exited',
-      exit: { exitCode: exited.exitCode, oomKilled: exited.oomKilled, error: '', atMs: nowMs() },
-    });
-  }
-
-  #onQmpEvent(machine: RunningMachine, name: string, data: Readonly<Record<string, unknown>>): void {
-    if (machine !== this.#machine) return;
-    if (name === 'SHUTDOWN' && data['guest'] === true) void this.#guestShutDown(machine);
-    if (name === 'BLOCK_IO_ERROR' && data['action'] === 'stop') {
-      const error = 'the host disk is full: the VM stopped before losing anything; free some space, then unpause it';
-      this.#ports.log(`VM ${this.#record.name}: ${error}`);
-      this.#apply({ type: 'machine_stopped', error });
-    }
-  }
-
-  /** The guest powered off or crashed by itself; QEMU waits (-no-shutdown) so that its console can still be read. */
-  async #guestShutDown(machine: RunningMachine): Promise<void> {
-    const { state } = this.#record;
-    if (state.name === 'ending') return;
-    const exit = await exitOfGuestShutdown(machine.qmp, (line) => this.#ports.log(`VM ${this.#record.name}: ${line}`));
-    this.#apply({ type: 'machine_gone', exit });
-  }
-
-  async #machineGone(machine: RunningMachine): Promise<void> {
-    if (machine !== this.#machine || this.#killing || !hasMachine(this.#record.state)) return;
-    const error = await machine.lastWords();
-    this.#apply({ type: 'machine_gone', exit: { exitCode: 137, oomKilled: false, error, atMs: nowMs() } });
   }
 
   #startFailed(error: unknown): void {
@@ -582,23 +435,12 @@ export class Vm {
     this.#apply({ type: 'start_failed', exit: { exitCode, oomKilled: false, error: failure.message, atMs: nowMs() } });
   }
 
-  /** After the main process: lets the guest flush its disk, unless the disk is about to be thrown away. */
-  async #finish(): Promise<void> {
-    const link = this.#link;
-    if (link === undefined) return;
-    const keep = !(this.#record.spec.autoRemove && !this.#restarting) && this.#record.removal === 'none';
-    link.exitAck(MAIN_PROCESS);
-    if (!keep) return;
-    if (!(await link.synced(SYNC_DEADLINE_MS))) {
-      this.#ports.log(`VM ${this.#record.name}: the guest did not flush its disk within ${SYNC_DEADLINE_MS} ms`);
-    }
-  }
-
   async #tearDown(): Promise<void> {
-    const machine = this.#machine;
-    this.#machine = undefined;
-    this.#link = undefined;
-    await machine?.kill();
+    const session = this.#session;
+    this.#session = undefined;
+    await session?.end();
+    // A boot that this end overtook gives up at its next step; what it made by then is taken away below.
+    await this.#booting;
     this.execs.endAll(137);
     await this.#ports.network?.detach(this.#record.id);
     await this.#folders.removeRun();
@@ -627,44 +469,46 @@ export class Vm {
     this.#milestones.removed();
   }
 
-  /** SIGKILL inside the guest, so that its disk is flushed; QEMU itself when that has no effect. */
-  async #killProcess(ended: Promise<unknown>): Promise<void> {
-    this.#link?.signal(MAIN_PROCESS, 9);
-    const over = await Promise.race([ended.then(() => true), sleep(KILL_GRACE_MS).then(() => false)]);
-    if (!over) await this.#killMachine();
-  }
-
+  /** Ends QEMU at once; where none was launched yet, the start that was under way finds that out. */
   async #killMachine(): Promise<void> {
-    const machine = this.#machine;
-    if (machine === undefined) {
-      const exit = { exitCode: 137, oomKilled: false, error: '', atMs: nowMs() };
-      this.#apply({ type: 'machine_gone', exit });
-      return;
-    }
-    // Its end is ours, not an accident: what the control socket says of it is not news.
-    this.#killing = true;
-    try {
-      await machine.kill();
-    } finally {
-      this.#killing = false;
-    }
-    this.#apply({ type: 'machine_gone', exit: { exitCode: 137, oomKilled: false, error: '', atMs: nowMs() } });
+    if (this.#session === undefined) this.#apply({ type: 'machine_gone', exit: killed('') });
+    else await this.#session.killMachine();
   }
 
-  async #control(command: 'stop' | 'cont'): Promise<void> {
-    const machine = this.#machine;
-    if (machine === undefined)
-      throw new BerthError('conflict', 'vm.not_running', `Container ${this.#record.name} is not running`);
-    try {
-      await machine.qmp.execute(command);
-    } catch (error) {
-      throw new BerthError(
-        'timeout',
-        'vm.unresponsive',
-        `VM ${this.#record.name}: ${await machine.describeSilence()}`,
-        { cause: error },
-      );
-    }
+  /** @throws vm.not_running (conflict) */
+  #running(): VmSession {
+    if (this.#session !== undefined) return this.#session;
+    throw new BerthError('conflict', 'vm.not_running', `Container ${this.#record.name} is not running`);
+  }
+
+  /** Standard input may be written before the process runs: it waits for that, or for the end. */
+  async #untilLinked(): Promise<void> {
+    if (this.#record.state.name === 'running' && this.#session?.link !== undefined) return;
+    await this.#milestones.untilStartedOrEnded();
+  }
+
+  /** Whether anybody will see this disk again. */
+  #keepsDisk(): boolean {
+    const goesAway = this.#record.spec.autoRemove && !this.#restarting;
+    return !goesAway && this.#record.removal === 'none';
+  }
+
+  #host(): SessionHost {
+    const vm = this;
+    return {
+      get record() {
+        return vm.#record;
+      },
+      folders: this.#folders,
+      execs: this.execs,
+      log: () => this.log(),
+      layers: () => this.#folders.writeRootDescriptor(this.#record, this.#ports),
+      apply: (event) => this.#apply(event),
+      enqueue: (effect) => this.#enqueue(effect),
+      happened: (action, attributes) => this.#happened(action, attributes),
+      reached: (stage) => this.#mark(stage),
+      report: (line) => this.#ports.log(`VM ${this.#record.name}: ${line}`),
+    };
   }
 
   #timed(boot: BootTimings, stage: keyof BootTimings): BootTimings {

@@ -118,6 +118,17 @@ test('a daemon killed while a VM is paused, stopping or being removed finishes w
   assert.deepEqual(await daemon.leaks(), []);
 });
 
+test('a VM removed by force at any moment of its start is gone whole', async () => {
+  for (const delayMs of [0, 5, 15, 40, 200, 1_000]) {
+    await createVm(daemon, 'hasty', 'sleep 600', { PortBindings: { '80/tcp': [{ HostPort: '' }] } });
+    const starting = daemon.call('POST', '/containers/hasty/start');
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
+    assert.equal((await daemon.call('DELETE', '/containers/hasty?force=1')).status, 204);
+    assert.ok((await starting).status >= 400, 'the start says that it came to nothing');
+    await eventually(`nothing is left after ${delayMs} ms`, 10_000, async () => (await daemon.leaks()).length === 0);
+  }
+});
+
 test('a killed QEMU becomes an exited VM that says so', async () => {
   await createVm(daemon, 'victim', 'sleep 600');
   await startVm(daemon, 'victim');

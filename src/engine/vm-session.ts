@@ -1,0 +1,254 @@
+/**
+ * One run of a VM as seen from berthd: its QEMU, the control socket, the guest channel, from launch or adoption to the end.
+ *
+ * A session tells its host what happened (`apply`) and does what it is told; it decides nothing about the VM's state.
+ * After `end` nothing of it is heard any more, whatever its sockets still bring.
+ */
+import { BerthError, messageOf } from '#base';
+import { nowMs, sleep } from '#platform';
+import type { ExecTable } from './exec-table.ts';
+import { configurationOf } from './guest-configuration.ts';
+import { type GuestEvents, type GuestHello, GuestLink } from './guest-link.ts';
+import { exitOfGuestShutdown } from './guest-shutdown.ts';
+import { hasMachine, type VmEffect, type VmEvent } from './lifecycle.ts';
+import type { RunningMachine } from './machine.ts';
+import type { BootTimings, ExitFacts, VmRecord } from './model.ts';
+import type { ProcessLog } from './process-log.ts';
+import type { Extent } from './root-disk.ts';
+import type { VmFolders } from './vm-folders.ts';
+
+/** The guest has this long from the first byte on the channel to take its configuration: TCG on a loaded host. */
+const BOOT_DEADLINE_MS = 120_000;
+/** From EXIT_ACK until the guest says its disks are flushed. */
+const SYNC_DEADLINE_MS = 20_000;
+/** From SIGKILL inside the guest until QEMU itself is killed. */
+const KILL_GRACE_MS = 3_000;
+export const MAIN_PROCESS = 0;
+
+export interface SessionHost {
+  readonly record: VmRecord;
+  readonly folders: VmFolders;
+  readonly execs: ExecTable;
+  log(): Promise<ProcessLog>;
+  /** The layers' places on the root disk. */
+  layers(): Promise<readonly Extent[]>;
+  apply(event: VmEvent): void;
+  enqueue(effect: VmEffect): void;
+  happened(action: string, attributes: Readonly<Record<string, string>>): void;
+  reached(stage: keyof BootTimings): void;
+  report(line: string): void;
+}
+
+export class VmSession {
+  readonly machine: RunningMachine;
+  readonly #host: SessionHost;
+  #link: GuestLink | undefined;
+  #killing = false;
+  #over = false;
+
+  constructor(machine: RunningMachine, host: SessionHost) {
+    this.machine = machine;
+    this.#host = host;
+  }
+
+  /** The channel, once it is connected. */
+  get link(): GuestLink | undefined {
+    return this.#link;
+  }
+
+  /** From a QEMU that was just launched to a main process that runs. @throws what went wrong on the way */
+  async boot(extents: readonly Extent[]): Promise<void> {
+    const link = await this.#connect();
+    await link.hello(false, BOOT_DEADLINE_MS);
+    this.#host.reached('agentMs');
+    await this.#configureAndStart(link, extents);
+  }
+
+  /** Takes over a QEMU that an earlier daemon launched, in whatever stage it is. @throws when it does not answer */
+  async rejoin(): Promise<void> {
+    const { state } = this.#host.record;
+    const link = await this.#connect();
+    const { status } = (await this.machine.qmp.execute('query-status')) as { status?: unknown };
+    if (state.name === 'ending') {
+      // The guest may still have its disk to flush; it says so again after a greeting.
+      if (status === 'running') await link.hello(true, SYNC_DEADLINE_MS);
+      this.#host.enqueue(status === 'running' ? 'finish' : 'tear_down');
+      return;
+    }
+    if (status === 'shutdown' || status === 'guest-panicked') {
+      await this.#guestShutDown();
+      return;
+    }
+    const isStopped = status === 'paused' || status === 'io-error';
+    if (isStopped && state.name !== 'paused') {
+      this.#host.apply(
+        status === 'paused' ? { type: 'paused' } : { type: 'machine_stopped', error: 'the host disk is full' },
+      );
+    }
+    const greeted = this.#greetAgain(link);
+    // A paused guest cannot greet; the greeting waits in its port until unpause.
+    if (isStopped || state.name === 'paused') greeted.catch((error: unknown) => this.#host.report(messageOf(error)));
+    else await greeted;
+  }
+
+  /** After the main process: lets the guest flush its disk, unless `keep` is false and the disk is thrown away. */
+  async finish(keep: boolean): Promise<void> {
+    const link = this.#link;
+    if (link === undefined) return;
+    link.exitAck(MAIN_PROCESS);
+    if (keep && !(await link.synced(SYNC_DEADLINE_MS))) {
+      this.#host.report(`the guest did not flush its disk within ${SYNC_DEADLINE_MS} ms`);
+    }
+  }
+
+  /** SIGKILL inside the guest, so that its disk is flushed; QEMU itself when that has no effect. */
+  async killProcess(ended: Promise<unknown>): Promise<void> {
+    this.#link?.signal(MAIN_PROCESS, 9);
+    const over = await Promise.race([ended.then(() => true), sleep(KILL_GRACE_MS).then(() => false)]);
+    if (!over) await this.killMachine();
+  }
+
+  async killMachine(): Promise<void> {
+    // Its end is ours, not an accident: what the control socket says of it is not news.
+    this.#killing = true;
+    try {
+      await this.machine.kill();
+    } finally {
+      this.#killing = false;
+    }
+    this.#host.apply({ type: 'machine_gone', exit: killed('') });
+  }
+
+  /** @throws vm.unresponsive (timeout) with what the kernel knows of QEMU. */
+  async control(command: 'stop' | 'cont'): Promise<void> {
+    try {
+      await this.machine.qmp.execute(command);
+    } catch (error) {
+      const why = await this.machine.describeSilence();
+      throw new BerthError('timeout', 'vm.unresponsive', `VM ${this.#host.record.name}: ${why}`, { cause: error });
+    }
+  }
+
+  /** Ends QEMU. */
+  async end(): Promise<void> {
+    this.#over = true;
+    await this.machine.kill();
+  }
+
+  /** Lets go without ending anything. */
+  release(): void {
+    this.#over = true;
+    this.machine.release();
+  }
+
+  async #connect(): Promise<GuestLink> {
+    const { folders, record } = this.#host;
+    const stream = await this.machine.connect(folders.qmpSocket, folders.agentSocket, {
+      onGone: () => void this.#gone(),
+      onQmpEvent: (name, data) => this.#onQmpEvent(name, data),
+    });
+    const log = await this.#host.log();
+    const link = new GuestLink(stream, this.#guestEvents(log, record.run));
+    this.#link = link;
+    await this.machine.qmp.negotiate(BOOT_DEADLINE_MS);
+    return link;
+  }
+
+  #guestEvents(log: ProcessLog, run: number): GuestEvents {
+    return {
+      onOutput: ({ id, stream, data, offset }) => {
+        if (id === MAIN_PROCESS) {
+          log.append(run, stream, data, (end) => this.#link?.ack(MAIN_PROCESS, stream, end));
+          return;
+        }
+        const taken = (): void => this.#link?.ack(id, stream, offset + data.length);
+        const exec = this.#host.execs.byChannel(id);
+        if (exec === undefined) taken();
+        else exec.deliver(stream, data, taken);
+      },
+      onExited: (exited) => void this.#onExited(log, exited),
+      onLog: (text) => this.#host.report(`guest: ${text}`),
+    };
+  }
+
+  async #configureAndStart(link: GuestLink, extents: readonly Extent[]): Promise<void> {
+    await link.configure(configurationOf(this.#host.record, extents, nowMs()));
+    this.#host.reached('configuredMs');
+    await this.#startMain(link);
+  }
+
+  async #startMain(link: GuestLink): Promise<void> {
+    const { process, terminal } = this.#host.record.spec;
+    await link.start(MAIN_PROCESS, process, terminal);
+    this.#host.reached('startedMs');
+    if (!this.#over) this.#host.apply({ type: 'process_started' });
+  }
+
+  async #greetAgain(link: GuestLink): Promise<void> {
+    const hello = await link.hello(true, BOOT_DEADLINE_MS);
+    if (hello.phase === 'fresh') await this.#configureAndStart(link, await this.#host.layers());
+    else await this.#resumeProcesses(link, hello);
+  }
+
+  async #resumeProcesses(link: GuestLink, hello: GuestHello): Promise<void> {
+    const log = await this.#host.log();
+    const offsets = log.offsetsOf(this.#host.record.run);
+    for (const process of hello.processes) {
+      this.#host.execs.taken(process.id);
+      if (process.id === MAIN_PROCESS) link.resume(MAIN_PROCESS, offsets.stdout, offsets.stderr);
+      else link.resume(process.id, process.stdoutBytes, process.stderrBytes);
+    }
+    const isStarting = this.#host.record.state.name === 'starting';
+    if (hello.processes.some((process) => process.id === MAIN_PROCESS)) {
+      if (isStarting) this.#host.apply({ type: 'process_started' });
+    } else if (hello.phase === 'configured' && isStarting) {
+      await this.#startMain(link);
+    } else {
+      // The main process is gone and acknowledged: the daemon died while the guest was ending.
+      this.#host.enqueue('tear_down');
+    }
+  }
+
+  async #onExited(log: ProcessLog, exited: { id: number; exitCode: number; oomKilled: boolean }): Promise<void> {
+    const { id, exitCode, oomKilled } = exited;
+    if (id === MAIN_PROCESS) {
+      await log.settled();
+      if (this.#over) return;
+      this.#host.apply({ type: 'process_exited', exit: { exitCode, oomKilled, error: '', atMs: nowMs() } });
+      return;
+    }
+    const exec = this.#host.execs.byChannel(id);
+    exec?.finish(exitCode);
+    this.#link?.exitAck(id);
+    if (exec !== undefined) this.#host.happened('exec_die', { execID: exec.id, exitCode: String(exitCode) });
+  }
+
+  #onQmpEvent(name: string, data: Readonly<Record<string, unknown>>): void {
+    if (this.#over) return;
+    if (name === 'SHUTDOWN' && data['guest'] === true) void this.#guestShutDown();
+    if (name === 'BLOCK_IO_ERROR' && data['action'] === 'stop') {
+      const error = 'the host disk is full: the VM stopped before losing anything; free some space, then unpause it';
+      this.#host.report(error);
+      this.#host.apply({ type: 'machine_stopped', error });
+    }
+  }
+
+  /** The guest powered off or crashed by itself; QEMU waits (-no-shutdown) so that its console can still be read. */
+  async #guestShutDown(): Promise<void> {
+    if (this.#host.record.state.name === 'ending') return;
+    const exit = await exitOfGuestShutdown(this.machine.qmp, (line) => this.#host.report(line));
+    if (!this.#over) this.#host.apply({ type: 'machine_gone', exit });
+  }
+
+  /** The control socket closed and nobody here asked for it. */
+  async #gone(): Promise<void> {
+    if (this.#over || this.#killing || !hasMachine(this.#host.record.state)) return;
+    const error = await this.machine.lastWords();
+    if (!this.#over) this.#host.apply({ type: 'machine_gone', exit: killed(error) });
+  }
+}
+
+/** Of a run that SIGKILL ended, ours or another's. */
+export function killed(error: string): ExitFacts {
+  return { exitCode: 137, oomKilled: false, error, atMs: nowMs() };
+}
