@@ -27,7 +27,6 @@ export const debianPackages: readonly DebianPackage[] = [
 export const testPackages: readonly DebianPackage[] = [
   { name: 'docker-registry', provides: '/usr/bin/docker-registry', why: 'the registry the tests pull from' },
   { name: 'erofs-utils', provides: '/usr/bin/fsck.erofs', why: 'checks the EROFS images berth writes' },
-  { name: 'apache2-utils', provides: '/usr/bin/htpasswd', why: 'passwords of the test registry' },
   { name: 'gcc', provides: '/usr/bin/gcc', why: 'C unit tests under sanitizers' },
   { name: 'make', provides: '/usr/bin/make', why: 'C unit tests' },
   { name: 'bsdutils', provides: '/usr/bin/script', why: 'a terminal for the docker CLI' },
