@@ -8,6 +8,14 @@ export interface BootFiles {
   readonly guestKernel: string;
 }
 
+/** Removes kernels of earlier set-ups and half-made copies: QEMU reads its kernel once, when it starts. */
+export async function sweepBootFiles(current: BootFiles, stateFolder: string): Promise<void> {
+  for (const name of await files.readdir(`${stateFolder}/boot`)) {
+    const folder = `${stateFolder}/boot/${name}`;
+    if (!current.kernel.startsWith(`${folder}/`)) await files.rm(folder, { recursive: true, force: true });
+  }
+}
+
 /**
  * The kernel and initramfs where an unprivileged QEMU can read them: a checkout may lie in a home folder that others
  * cannot enter. One folder per content, so that VMs started from older files keep theirs.

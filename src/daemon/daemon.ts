@@ -20,7 +20,7 @@ import { type BridgeIdentity, BridgeNetwork, UserNetwork } from '#network';
 import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
 import { type Installation, identifyHost } from '#setup';
 import { lockFolder, openRecordStore, type RecordStore } from '#store';
-import { publishBootFiles } from './boot-files.ts';
+import { publishBootFiles, sweepBootFiles } from './boot-files.ts';
 import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
 import type { DaemonSettings } from './settings.ts';
 import { VERSION } from './version.ts';
@@ -54,6 +54,7 @@ export async function startDaemon(
   const lock = lockFolder(settings.stateFolder);
   const records = openRecordStore(`${settings.stateFolder}/berth.db`);
   const boot = await publishBootFiles(installation, settings.stateFolder);
+  await sweepBootFiles(boot, settings.stateFolder);
   const leaving = new AbortController();
   const plan = { ...(await probePlan(settings, installation, boot)), signal: leaving.signal };
   const accelerators = new Accelerators(plan, `${settings.stateFolder}/accelerators.json`, log);

@@ -182,3 +182,11 @@ test('a terminal has the size of the client’s, when it says one', () => {
     assert.equal(translate({ Tty: true, HostConfig: { ConsoleSize: size } }).spec.terminal, undefined);
   }
 });
+
+test('a host name is one name: white space would reach the name server as another', () => {
+  assert.equal(translate({ Hostname: 'web-1.example' }).spec.hostname, 'web-1.example');
+  for (const name of ['a b', 'a\n10.0.0.1 bank.example', '-a', 'a'.repeat(64), 'a/b']) {
+    assert.match(refusal({ Hostname: name }).message, /invalid hostname format/);
+    assert.match(refusal({ Domainname: name }).message, /invalid hostname format/);
+  }
+});

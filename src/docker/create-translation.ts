@@ -119,8 +119,8 @@ export function translateCreate(
     imageId: image.id,
     process: processOf(body, host, image.config),
     terminal: terminalOf(host),
-    hostname: body.Hostname ?? '',
-    domainName: body.Domainname ?? '',
+    hostname: hostNameOf(body.Hostname ?? ''),
+    domainName: hostNameOf(body.Domainname ?? ''),
     vcpus: vcpusOf(host, warnings),
     memoryBytes: memoryOf(host),
     shmBytes: host.ShmSize || DEFAULT_SHM_BYTES,
@@ -222,6 +222,13 @@ function mergedWith(image: ImageDefaults, body: CreateBody): Record<string, unkn
 function terminalOf(host: Partial<HostConfig>): TerminalSize | undefined {
   const [rows = 0, columns = 0] = host.ConsoleSize ?? [];
   return rows > 0 && columns > 0 && rows < 65_536 && columns < 65_536 ? { rows, columns } : undefined;
+}
+
+/** It becomes a line of the name server's hosts file, where white space would make another name or another line. */
+function hostNameOf(name: string): string {
+  if (name !== '' && !/^[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$/.test(name))
+    throw invalid(`invalid hostname format: ${JSON.stringify(name)}`);
+  return name;
 }
 
 function listOf(value: readonly string[] | string | null | undefined): readonly string[] | undefined {

@@ -37,6 +37,8 @@ export class Engine {
   async open(): Promise<void> {
     await files.mkdir(`${this.#settings.stateFolder}/vms`, { recursive: true, mode: 0o711 });
     await files.mkdir(`${this.#settings.runFolder}/vm`, { recursive: true, mode: 0o711 });
+    // Templates live in memory; what lies in their folder was being made when a daemon died.
+    await files.rm(`${this.#settings.stateFolder}/templates`, { recursive: true, force: true });
     for (const record of this.#ports.records.loadAll()) this.#add(record);
     const processes = await findProcesses(`${this.#settings.runFolder}/vm/`);
     const machineOf = (vm: Vm) =>

@@ -31,7 +31,7 @@ export interface QemuRun {
 }
 
 /**
- * Why each word is there (measured under TCG, 2026-11-21, decisions/0003): `cryptomgr.notests`, `no_timer_check`,
+ * Why each word is there (measured under TCG, 2026-11-21, decisions/0001): `cryptomgr.notests`, `no_timer_check`,
  * `8250.nr_uarts=1` and `rcupdate.rcu_expedited=1` take about 300 ms off a cold boot; `mitigations=off` is safe for the
  * host, since it concerns only the guest against its own processes, and only under TCG, which does not speculate.
  */

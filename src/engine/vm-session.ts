@@ -19,10 +19,16 @@ import type { VmFolders } from './vm-folders.ts';
 
 /** The guest has this long from the first byte on the channel to take its configuration: TCG on a loaded host. */
 const BOOT_DEADLINE_MS = 120_000;
+/** QEMU answers its control socket within milliseconds; a stopped one never. */
+const CONTROL_DEADLINE_MS = 10_000;
+/** A configured guest greets at once; then it is asked again. */
+const REJOIN_DEADLINE_MS = 15_000;
 /** From EXIT_ACK until the guest says its disks are flushed. */
 const SYNC_DEADLINE_MS = 20_000;
 /** From SIGKILL inside the guest until QEMU itself is killed. */
 const KILL_GRACE_MS = 3_000;
+/** Of one run in berthd's log. */
+const MAX_GUEST_LINES = 100;
 export const MAIN_PROCESS = 0;
 
 export interface SessionHost {
@@ -45,6 +51,8 @@ export class VmSession {
   #link: GuestLink | undefined;
   #killing = false;
   #over = false;
+  #guestLines = 0;
+  #greeted = false;
 
   constructor(machine: RunningMachine, host: SessionHost) {
     this.machine = machine;
@@ -56,10 +64,16 @@ export class VmSession {
     return this.#link;
   }
 
+  /** Whether the guest has said which processes it has: before that a new one could take another's number. */
+  get isGreeted(): boolean {
+    return this.#greeted;
+  }
+
   /** From a QEMU that was just launched to a main process that runs. @throws what went wrong on the way */
   async boot(extents: readonly Extent[]): Promise<void> {
     const link = await this.#connect();
     await link.hello(false, BOOT_DEADLINE_MS);
+    this.#greeted = true;
     this.#host.reached('agentMs');
     await this.#configureAndStart(link, extents);
   }
@@ -150,7 +164,7 @@ export class VmSession {
     const log = await this.#host.log();
     const link = new GuestLink(stream, this.#guestEvents(log, record.run));
     this.#link = link;
-    await this.machine.qmp.negotiate(BOOT_DEADLINE_MS);
+    await this.machine.qmp.negotiate(CONTROL_DEADLINE_MS);
     return link;
   }
 
@@ -167,8 +181,16 @@ export class VmSession {
         else exec.deliver(stream, data, taken);
       },
       onExited: (exited) => void this.#onExited(log, exited),
-      onLog: (text) => this.#host.report(`guest: ${text}`),
+      onLog: (text) => this.#guestLog(text),
     };
+  }
+
+  /** The guest is not trusted with our log: few lines, short, without control characters. */
+  #guestLog(text: string): void {
+    this.#guestLines += 1;
+    if (this.#guestLines > MAX_GUEST_LINES) return;
+    const last = this.#guestLines === MAX_GUEST_LINES ? ' (further lines are dropped)' : '';
+    this.#host.report(`guest: ${text.replace(/\p{C}/gu, ' ').slice(0, 300)}${last}`);
   }
 
   async #configureAndStart(link: GuestLink, extents: readonly Extent[]): Promise<void> {
@@ -185,7 +207,8 @@ export class VmSession {
   }
 
   async #greetAgain(link: GuestLink): Promise<void> {
-    const hello = await link.hello(true, BOOT_DEADLINE_MS);
+    const hello = await link.hello(true, REJOIN_DEADLINE_MS);
+    if (hello.phase === 'fresh') this.#greeted = true;
     if (hello.phase === 'fresh') await this.#configureAndStart(link, await this.#host.layers());
     else await this.#resumeProcesses(link, hello);
   }
@@ -198,6 +221,7 @@ export class VmSession {
       if (process.id === MAIN_PROCESS) link.resume(MAIN_PROCESS, offsets.stdout, offsets.stderr);
       else link.resume(process.id, process.stdoutBytes, process.stderrBytes);
     }
+    this.#greeted = true;
     const isStarting = this.#host.record.state.name === 'starting';
     if (hello.processes.some((process) => process.id === MAIN_PROCESS)) {
       if (isStarting) this.#host.apply({ type: 'process_started' });

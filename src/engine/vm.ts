@@ -18,6 +18,10 @@ import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
 import { killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
 
+/** A daemon that starts waits so long for one VM to answer; after that it serves, and goes on asking. */
+const ADOPT_PATIENCE_MS = 5_000;
+/** Between two tries to take over a VM that does not answer. */
+const ADOPT_AGAIN_MS = 2_000;
 /** Between two tries to store a state on a full disk. */
 const STORE_RETRY_MS = 1_000;
 
@@ -196,6 +200,11 @@ export class Vm {
     if (state.name !== 'running' || link === undefined) {
       throw new BerthError('conflict', 'vm.not_running', `Container ${this.#record.id} is not running`);
     }
+    if (this.#session?.isGreeted !== true) {
+      throw new BerthError('unavailable', 'vm.unresponsive', `VM ${name} has not answered this daemon yet`, {
+        hint: 'try again; "inspect" shows what is wrong when that lasts',
+      });
+    }
     return link;
   }
 
@@ -259,16 +268,28 @@ export class Vm {
       return;
     }
     this.#save({ ...this.#record, machine });
+    await Promise.race([this.#takeOver(machine), sleep(ADOPT_PATIENCE_MS)]);
+  }
+
+  /** A QEMU or a guest that does not answer (stopped, on a busy host, hostile) is asked again; stop, kill and rm -f end it. */
+  async #takeOver(machine: NonNullable<VmRecord['machine']>): Promise<void> {
     const session = new VmSession(RunningMachine.adopt(machine, this.#folders.qemuLog), this.#host());
     this.#session = session;
     try {
       await session.rejoin();
+      this.#lastError = undefined;
     } catch (error) {
+      if (this.#gone || this.#session !== session || !hasMachine(this.#record.state)) return;
       const why = `it could not be taken over: ${messageOf(error)}; ${await session.machine.describeSilence()}`;
       this.#ports.log(`VM ${this.#record.name}: ${why}`);
-      // It is kept: it may answer later (a stopped QEMU, a busy host). stop, kill and rm -f still end it.
       this.#lastError = new BerthError('timeout', 'vm.unresponsive', why);
-      if (state.name === 'ending') this.#enqueue('tear_down');
+      if (this.#record.state.name === 'ending') {
+        this.#enqueue('tear_down');
+        return;
+      }
+      session.release();
+      await sleep(ADOPT_AGAIN_MS);
+      if (!this.#gone && this.#session === session && hasMachine(this.#record.state)) await this.#takeOver(machine);
     }
   }
 

@@ -17,6 +17,7 @@ async function main(): Promise<void> {
     say('another set-up is running in this checkout; waiting for it'),
   );
   try {
+    await sweepUnfinished(installation.build);
     const forTests = process.argv.includes('--tests');
     const steps: SetupStep[] = [
       packageStep(forTests ? [...debianPackages, ...testPackages] : debianPackages),
@@ -26,6 +27,13 @@ async function main(): Promise<void> {
     await files.writeFileAtomic(installation.ready, '', 0o644);
   } finally {
     lock.release();
+  }
+}
+
+/** What an interrupted set-up was writing aside. The lock is held: nobody else writes here. */
+async function sweepUnfinished(folder: string): Promise<void> {
+  for (const name of await files.readdir(folder)) {
+    if (name.endsWith('.tmp')) await files.rm(`${folder}/${name}`, { recursive: true, force: true });
   }
 }
 

@@ -155,6 +155,29 @@ test('a stopped QEMU is named as such, and can still be removed', async () => {
   assert.equal((await daemon.call('DELETE', '/containers/frozen?force=1')).status, 204);
 });
 
+test('a VM that does not answer keeps no daemon from starting, and is taken over when it answers again', async () => {
+  await createVm(daemon, 'silent', COUNT);
+  await startVm(daemon, 'silent');
+  const pid = (await inspectVm(daemon, 'silent'))?.State.Pid ?? 0;
+  await daemon.crash();
+  process.kill(pid, 'SIGSTOP');
+  const began = performance.now();
+  await daemon.start();
+  assert.ok(performance.now() - began < 15_000, 'it serves although one VM is silent');
+  assert.equal((await inspectVm(daemon, 'silent'))?.State.Status, 'running');
+  const refused = await daemon.call('POST', '/containers/silent/exec', { Cmd: ['true'] });
+  assert.match((refused.body as { message: string }).message, /has not answered this daemon yet|is not running/);
+  await eventually('the reason is shown', 30_000, async () =>
+    /SIGSTOP/.test((await inspectVm(daemon, 'silent'))?.State.Error ?? ''),
+  );
+  process.kill(pid, 'SIGCONT');
+  await eventually('it is taken over', 40_000, async () => (await inspectVm(daemon, 'silent'))?.State.Error === '');
+  assert.equal((await execIn(daemon, 'silent', ['echo', 'back'])).output, 'back\n');
+  await eventually('it writes on', 20_000, async () => (await logsOf(daemon, 'silent')).split('\n').length > 100);
+  assertCounted(await logsOf(daemon, 'silent'), 100);
+  await daemon.call('DELETE', '/containers/silent?force=1');
+});
+
 test('a guest that powers itself off, or crashes, is told apart', async () => {
   await createVm(daemon, 'poweroff', 'poweroff -f');
   await daemon.call('POST', '/containers/poweroff/start');

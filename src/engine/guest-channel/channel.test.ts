@@ -232,3 +232,15 @@ test('a payload that contradicts its type ends the channel', async () => {
   guest.say(133, 5, Buffer.from([1, 0, 200]));
   assert.equal(closed()?.reason?.code, 'guest.protocol');
 });
+
+test('a guest that sends beyond its ring without acknowledgement is cut off, one that waits is not', async () => {
+  const { guest, channel, closed } = await started();
+  const half = 'x'.repeat(64 * 1024 - 9);
+  guest.output(5, 1, 0, half);
+  guest.output(5, 1, half.length, half);
+  channel.ack(5, 'stdout', half.length);
+  guest.output(5, 1, 2 * half.length, half);
+  assert.equal(closed(), undefined, 'what was acknowledged makes room');
+  guest.output(5, 1, 3 * half.length, half);
+  assert.match(closed()?.reason?.message ?? '', /beyond the 131072 bytes that may be unacknowledged/);
+});

@@ -67,9 +67,14 @@ const CONFIGURE_DEADLINE_MS = 120_000;
 /** Input bytes in one STDIN frame: the largest payload towards the guest. */
 const STDIN_FRAME_BYTES = 16_384;
 
+/** Per stream, sent and not yet acknowledged. @source PROTOCOL.md, "Output" */
+const OUTPUT_RING_BYTES = 128 * 1024;
+
 interface ProcessFlow {
   /** Number of the next byte expected of each stream. */
   readonly next: Record<OutputStream, number>;
+  /** Bytes of each stream that were acknowledged. */
+  readonly acked: Record<OutputStream, number>;
   readonly stdin: StdinQueue;
 }
 
@@ -131,7 +136,11 @@ export class GuestChannel {
 
   /** @param id - 0 is the main process. A refusal (no such program, no such user) is a value, not an error. */
   async start(id: number, spec: GuestProcessSpec): Promise<StartOutcome> {
-    const flow = this.#flows.get(id) ?? { next: { stdout: 0, stderr: 0 }, stdin: new StdinQueue(0) };
+    const flow = this.#flows.get(id) ?? {
+      next: { stdout: 0, stderr: 0 },
+      acked: { stdout: 0, stderr: 0 },
+      stdin: new StdinQueue(0),
+    };
     this.#flows.set(id, flow);
     const outcome = await this.#requests.ask<StartOutcome>(`START ${id}`, REQUEST_DEADLINE_MS, () =>
       this.#send({ type: 'start', id, spec }),
@@ -143,6 +152,7 @@ export class GuestChannel {
   resume(id: number, offsets: { stdout: number; stderr: number }): void {
     this.#flows.set(id, {
       next: { stdout: offsets.stdout, stderr: offsets.stderr },
+      acked: { stdout: offsets.stdout, stderr: offsets.stderr },
       stdin: this.#flows.get(id)?.stdin ?? new StdinQueue(this.#received.get(id) ?? 0),
     });
     this.#send({ type: 'resume', id, stdoutOffset: offsets.stdout, stderrOffset: offsets.stderr });
@@ -150,6 +160,8 @@ export class GuestChannel {
 
   /** All bytes of the stream below `offset` are safe: the guest may forget them and read on. */
   ack(id: number, stream: OutputStream, offset: number): void {
+    const flow = this.#flows.get(id);
+    if (flow !== undefined) flow.acked[stream] = offset;
     this.#send({ type: 'ack', id, stream, offset });
   }
 
@@ -310,6 +322,12 @@ export class GuestChannel {
     }
     const fresh = data.subarray(expected - offset);
     if (fresh.length === 0) return;
+    // A guest of ours stops at its ring; one that does not would fill our memory while the log's disk is full.
+    if (expected + fresh.length - flow.acked[stream] > OUTPUT_RING_BYTES) {
+      throw protocolError(
+        `${stream} of process ${id} goes beyond the ${OUTPUT_RING_BYTES} bytes that may be unacknowledged`,
+      );
+    }
     flow.next[stream] = expected + fresh.length;
     this.#handlers.onOutput({ id, stream, offset: expected, data: fresh });
   }
