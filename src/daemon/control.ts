@@ -42,6 +42,9 @@ export async function isServing(socket: string): Promise<boolean> {
   }
 }
 
+/** What a daemon says that finds another one on its state folder. @source store/folder-lock.ts */
+const LOCK_TAKEN = 'another berth daemon already uses the state folder';
+
 /**
  * Starts the daemon in a session of its own and waits until it serves. Nothing happens when it serves already.
  *
@@ -64,9 +67,13 @@ export async function startDaemonProcess(settings: DaemonSettings, installation:
   const until = monotonicMs() + START_DEADLINE_MS;
   while (!(await isServing(settings.socket))) {
     if (hasEnded) {
-      // Two commands may start it at once: the one that lost the lock is content with the other's.
-      if (await isServing(settings.socket)) return { pid: undefined, alreadyRan: true };
       const words = await lastLines(logPath, before, 20);
+      // Two commands may start it at once: the one whose daemon found the lock taken waits for the other's to serve.
+      if (words.includes(LOCK_TAKEN) || (await isServing(settings.socket))) {
+        hasEnded = false;
+        await sleep(10);
+        continue;
+      }
       throw new BerthError('unavailable', 'daemon.died', `the daemon ended at once; its last words:\n${words}`, {
         hint: `the whole log is ${logPath}; "berth doctor" examines the machine`,
       });

@@ -85,14 +85,13 @@ export function imageRoutes(context: DockerContext): Route[] {
     const progress = new JsonProgress(call);
     const platform = call.query.get('platform') || undefined;
     try {
-      const pulled = await images.pull(name, {
+      await images.pull(name, {
         signal: call.signal,
         onProgress: (event) => progress.add(event),
         ...(credentials === undefined ? {} : { credentials }),
         ...(platform === undefined ? {} : { platform }),
       });
       happened('pull', familiarReference(reference), familiarReference(reference));
-      void pulled;
       await progress.end();
     } catch (error) {
       await progress.fail(error);

@@ -283,6 +283,28 @@ test('the daemon starts by itself, is looked at, and stops', async () => {
   }
 });
 
+test('commands that start the daemon at the same moment share one', async () => {
+  const own = mkdtempSync(join(tmpdir(), 'berth-race-'));
+  chmodSync(own, 0o711);
+  const env = { ...environment(), BERTH_STATE_DIR: join(own, 'state'), BERTH_RUN_DIR: join(own, 'run') };
+  const run = (...args: string[]): Promise<Outcome> => outcome(start(BERTH, args, env));
+  try {
+    const all = await Promise.all([1, 2, 3].map(() => run('ps', '-q')));
+    assert.deepEqual(
+      all.map(({ code, stdout }) => [code, stdout]),
+      [
+        [0, ''],
+        [0, ''],
+        [0, ''],
+      ],
+      all.map(({ stderr }) => stderr).join(''),
+    );
+  } finally {
+    await run('daemon', 'stop');
+    rmSync(own, { recursive: true, force: true });
+  }
+});
+
 test('a daemon that cannot start says why', async () => {
   const own = mkdtempSync(join(tmpdir(), 'berth-fail-'));
   const got = await outcome(
