@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { BerthError } from '#base';
+import { BerthError, humanDuration } from '#base';
 import { Options } from './command-line.ts';
 import { type CompletedVerb, completionScript } from './completion-scripts.ts';
 import { filtersOf, queryText } from './engine-client.ts';
@@ -9,7 +9,7 @@ import { FrameReader } from './frame-reader.ts';
 import { renderListing } from './listing.ts';
 import { ProgressPrinter } from './progress.ts';
 import { splitImage } from './pull.ts';
-import { ellipsis, humanDuration, humanSize, portsText, renderTable } from './tables.ts';
+import { ellipsis, humanSize, portsText, renderTable } from './tables.ts';
 import { unitText } from './unit-file.ts';
 import { VERBS } from './verb-table.ts';
 import { rowOf } from './verbs/ps.ts';

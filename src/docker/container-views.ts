@@ -1,7 +1,7 @@
 /** What Docker's clients are shown of a VM: pure translations of its record. */
-import { shortId } from '#base';
+import { humanDuration, shortId } from '#base';
 import type { PortBinding, VmRecord, VmState } from '#engine';
-import { humanDuration, rfc3339 } from './durations.ts';
+import { rfc3339 } from './durations.ts';
 
 /** Docker's seven words for a container's state. */
 export function stateName(state: VmState): string {
@@ -13,7 +13,7 @@ export function stateName(state: VmState): string {
 /** The STATUS column of `docker ps`. */
 export function statusText(record: VmRecord, nowMs: number): string {
   const { state } = record;
-  const up = (): string => `Up ${humanDuration(nowMs - (record.startedAtMs ?? nowMs))}`;
+  const up = (): string => `Up ${humanDuration((nowMs - (record.startedAtMs ?? nowMs)) / 1000)}`;
   switch (state.name) {
     case 'created':
     case 'starting':
@@ -24,7 +24,7 @@ export function statusText(record: VmRecord, nowMs: number): string {
     case 'paused':
       return `${up()} (Paused)`;
     case 'exited':
-      return `Exited (${state.exit.exitCode}) ${humanDuration(nowMs - state.exit.atMs)} ago`;
+      return `Exited (${state.exit.exitCode}) ${humanDuration((nowMs - state.exit.atMs) / 1000)} ago`;
     case 'removing':
       return 'Removal In Progress';
     case 'dead':

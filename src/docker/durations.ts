@@ -1,24 +1,6 @@
 /** Times as Docker prints and reads them. */
 import { BerthError } from '#base';
 
-/** `About a minute`, `3 hours`: the words of `docker ps`. @source github.com/docker/go-units, HumanDuration (behaviour) */
-export function humanDuration(ms: number): string {
-  const seconds = Math.floor(ms / 1000);
-  if (seconds < 1) return 'Less than a second';
-  if (seconds === 1) return '1 second';
-  if (seconds < 60) return `${seconds} seconds`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes === 1) return 'About a minute';
-  if (minutes < 60) return `${minutes} minutes`;
-  const hours = Math.round(seconds / 3600);
-  if (hours === 1) return 'About an hour';
-  if (hours < 48) return `${hours} hours`;
-  if (hours < 24 * 7 * 2) return `${Math.floor(hours / 24)} days`;
-  if (hours < 24 * 30 * 2) return `${Math.floor(hours / 24 / 7)} weeks`;
-  if (hours < 24 * 365 * 2) return `${Math.floor(hours / 24 / 30)} months`;
-  return `${Math.floor(hours / 24 / 365)} years`;
-}
-
 /** RFC 3339 with nanoseconds, as in inspect; undefined gives Go's zero time. */
 export function rfc3339(ms: number | undefined): string {
   if (ms === undefined) return '0001-01-01T00:00:00Z';

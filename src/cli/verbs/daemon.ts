@@ -1,11 +1,11 @@
 /** `daemon start|stop|restart|status|logs|run|install`. */
-import { BerthError } from '#base';
+import { BerthError, humanDuration } from '#base';
 import { daemonLogPath, daemonStatus, startDaemonProcess, stopDaemonProcess } from '#daemon';
 import { files, nowMs, runInForeground } from '#platform';
 import { thisInstallation } from '#setup';
 import { type Options, usageError } from '../command-line.ts';
 import { FAILED } from '../exit-codes.ts';
-import { humanDuration, humanSize } from '../tables.ts';
+import { humanSize } from '../tables.ts';
 import { unitText } from '../unit-file.ts';
 import type { Verb, VerbContext } from '../verb.ts';
 

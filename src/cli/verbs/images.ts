@@ -1,6 +1,6 @@
 /** Images: listing, fetching, keeping, removing. */
 import type { Readable } from 'node:stream';
-import { BerthError, messageOf } from '#base';
+import { BerthError, humanDuration, messageOf } from '#base';
 import { files, isTerminal, nowMs, standardInput, writeTo } from '#platform';
 import { usageError } from '../command-line.ts';
 import { filtersOf, jsonLines, pathName } from '../engine-client.ts';
@@ -9,7 +9,7 @@ import { LISTING_FLAGS, renderListing } from '../listing.ts';
 import { noteError } from '../problems.ts';
 import type { ProgressLine } from '../progress.ts';
 import { printProgress, pullImage, splitImage } from '../pull.ts';
-import { ellipsis, humanDuration, humanSize } from '../tables.ts';
+import { ellipsis, humanSize } from '../tables.ts';
 import type { Verb } from '../verb.ts';
 
 interface ListedImage {

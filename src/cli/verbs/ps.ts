@@ -1,8 +1,9 @@
+import { humanDuration } from '#base';
 /** `ps`. What its plain form prints, `fast/` prints too, without Node; a test holds the two together. */
 import { nowMs } from '#platform';
 import { filtersOf } from '../engine-client.ts';
 import { LISTING_FLAGS, type Row, renderListing } from '../listing.ts';
-import { ellipsis, humanDuration, humanSize, type PortEntry, portsText } from '../tables.ts';
+import { ellipsis, humanSize, type PortEntry, portsText } from '../tables.ts';
 import type { Verb } from '../verb.ts';
 
 export interface ListedVm {
