@@ -53,7 +53,9 @@ describe('logs, exec and attach under docker', () => {
     await printed('followed', 'ending\nbegun');
     const second = docker.start(['logs', '-f', '--tail', '1', 'followed']);
     await second.untilPrinted('begun');
-    const bounded = await docker.run(['logs', '-f', '--until', '1s', 'followed']);
+    // A moment ahead: a duration would mean "ago", and whether the line is older than that is the machine's speed.
+    const until = new Date(Date.now() + 1_000).toISOString();
+    const bounded = await docker.run(['logs', '-f', '--until', until, 'followed']);
     assert.match(bounded.stdout, /begun/);
     await docker.ok(['stop', 'followed']);
     assert.equal((await second.finished()).stdout, 'begun\nending\n');
