@@ -4,7 +4,6 @@
 #include "files.h"
 #include "guest.h"
 #include "log.h"
-#include "modules.h"
 #include "net.h"
 #include "root.h"
 
@@ -16,26 +15,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <time.h>
 #include <unistd.h>
 
-bool mount_early(void)
+bool set_clock(uint64_t epoch_ns, uint64_t at_ns)
 {
-	mkdir_quiet("/proc");
-	mkdir_quiet("/sys");
-	mkdir_quiet("/dev");
-	bool good = mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0;
-	good &= mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0;
-	good &= mount("dev", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755") == 0;
-	guest.proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	guest.sys = open("/sys", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return good && guest.proc >= 0 && guest.sys >= 0;
-}
-
-bool set_clock(uint64_t epoch_ns)
-{
-	struct timespec time = { .tv_sec = (time_t)(epoch_ns / 1000000000), .tv_nsec = (long)(epoch_ns % 1000000000) };
+	uint64_t now_ns = epoch_ns + (at_ns ? boottime_ns() - at_ns : 0);
+	struct timespec time = { .tv_sec = (time_t)(now_ns / 1000000000), .tv_nsec = (long)(now_ns % 1000000000) };
 	return clock_settime(CLOCK_REALTIME, &time) == 0;
 }
 
@@ -103,7 +89,7 @@ struct configuration {
 	char *hostname, *domain;
 	struct network network;
 	bool has_network;
-	uint64_t clock_ns;
+	uint64_t clock_ns, clock_at_ns;
 	struct field entropy;
 };
 
@@ -142,12 +128,19 @@ static bool decode(struct configuration *to, const uint8_t *payload, size_t leng
 			break;
 		case 9:
 			to->clock_ns = field_u64(&field);
+			to->clock_at_ns = field.length >= 16 ? load_u64(field.value + 8) : 0;
 			break;
 		case 10:
 			to->entropy = field;
 			break;
 		case 11:
 			root->shm_bytes = field_u64(&field);
+			break;
+		case 14:
+			root->machine_id = field;
+			break;
+		case 15:
+			root->product_uuid = field;
 			break;
 		default:
 			break;
@@ -178,10 +171,7 @@ static bool apply_sysctls(const uint8_t *payload, size_t length, char *what, siz
 static bool apply(struct configuration *configuration, const uint8_t *payload, size_t length, char *what, size_t size)
 {
 	const char *step = "";
-	load_modules();
-	if (configuration->has_network)
-		load_modules();
-	if (configuration->clock_ns && !set_clock(configuration->clock_ns))
+	if (configuration->clock_ns && !set_clock(configuration->clock_ns, configuration->clock_at_ns))
 		log_line("setting the clock: %s", strerror(errno));
 	if (configuration->entropy.length && !add_entropy(&configuration->entropy))
 		log_line("adding entropy: %s", strerror(errno));
@@ -198,9 +188,9 @@ static bool apply(struct configuration *configuration, const uint8_t *payload, s
 	configuration->root.payload_length = length;
 	if (!build_root(&configuration->root, what, size))
 		return false;
-	if (!bring_loopback_up())
-		log_line("loopback: %s", strerror(errno));
-	if (configuration->has_network && !bring_network_up(guest.sys, &configuration->network, &step)) {
+	if (!configuration->has_network)
+		take_link_away(guest.sys);
+	else if (!bring_network_up(guest.sys, &configuration->network, &step)) {
 		snprintf(what, size, "%s", step);
 		return false;
 	}

@@ -2,8 +2,7 @@
 #pragma once
 #include "bytes.h"
 
-/* Mounts proc, sys and dev of the initramfs. */
-bool mount_early(void);
 /* Does what the fields say. Fills `reply` with CONFIGURED's fields. True when all of it worked. */
 bool configure(const uint8_t *payload, size_t length, struct bytes *reply);
-bool set_clock(uint64_t epoch_ns);
+/* Sets the clock: it was `epoch_ns` when CLOCK_BOOTTIME was `boottime_ns` (0: now). */
+bool set_clock(uint64_t epoch_ns, uint64_t boottime_ns);

@@ -8,9 +8,9 @@
 #include "guest.h"
 #include "files.h"
 #include "log.h"
-#include "modules.h"
 #include "port.h"
 #include "power.h"
+#include "prepare.h"
 #include "proc.h"
 #include "process.h"
 
@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -59,10 +58,13 @@ static void handle_hello(const struct message *message)
 	put_field_u32(&reply, 1, PROTOCOL_VERSION);
 	put_field_u32(&reply, 2, guest.phase);
 	put_field_text(&reply, 3, kernel.release);
-	if (read_line(guest.proc, "sys/kernel/random/boot_id", boot_id, sizeof boot_id) > 0)
+	/* Made when first read: a template that read it would give all its clones the same one. */
+	if (guest.phase != PHASE_FRESH &&
+	    read_line(guest.proc, "sys/kernel/random/boot_id", boot_id, sizeof boot_id) > 0)
 		put_field_text(&reply, 4, boot_id);
 	pause_processes(&reply);
 	put_field_u64(&reply, 6, guest.started_ns);
+	put_field_u64(&reply, 7, boottime_ns());
 	send_bytes(M_HELLO_ACK, 0, &reply);
 	send_early_log();
 }
@@ -77,6 +79,13 @@ static void handle_configure(const struct message *message)
 			guest.phase = PHASE_CONFIGURED;
 	}
 	send_message(M_CONFIGURED, 0, configured_reply.data, configured_reply.length);
+}
+
+static void reply_pong(uint32_t request)
+{
+	uint8_t now[8];
+	store_u64(now, boottime_ns());
+	send_message(M_PONG, request, now, sizeof now);
 }
 
 static void handle_message(const struct message *message)
@@ -107,13 +116,15 @@ static void handle_message(const struct message *message)
 	case M_TOP:
 		return reply_top(message->id);
 	case M_PING:
-		return send_message(M_PONG, message->id, NULL, 0);
+		return reply_pong(message->id);
 	case M_POWEROFF:
 		end_machine();
 	case M_MEMORY:
 		return reply_memory(message->id);
 	case M_SETCLOCK:
-		if (message->length >= 8 && !set_clock(load_u64(message->payload)))
+		if (message->length >= 8 &&
+		    !set_clock(load_u64(message->payload),
+			       message->length >= 16 ? load_u64(message->payload + 8) : 0))
 			log_line("setting the clock: %s", strerror(errno));
 		return;
 	default:
@@ -199,7 +210,7 @@ int main(void)
 	write_text(guest.proc, "sys/kernel/modprobe", "\n");
 	guest.epoll = epoll_create1(EPOLL_CLOEXEC);
 	int signals = open_signals();
-	load_modules();
+	prepare_machine();
 	if (guest.epoll < 0 || signals < 0 || !open_port(PORT_WAIT_MS)) {
 		log_fatal("no virtio port named berth.agent: %s", strerror(errno));
 		power_off();

@@ -10,9 +10,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static char order[4096];
-static char *order_next;
-
 static void load_module(const char *name)
 {
 	char path[128];
@@ -30,20 +27,9 @@ static void load_module(const char *name)
 
 void load_modules(void)
 {
-	if (!order_next) {
-		order_next = order;
-		if (read_small(-1, "/modules/order", order, sizeof order) < 0)
-			return;
-	}
-	while (*order_next) {
-		char *name = order_next;
-		char *end = strchr(name, '\n');
-		order_next = end ? end + 1 : name + strlen(name);
-		if (end)
-			*end = '\0';
-		if (*name == '@')
-			return;
-		if (*name)
-			load_module(name);
-	}
+	char order[4096];
+	if (read_small(-1, "/modules/order", order, sizeof order) < 0)
+		return;
+	for (char *save = NULL, *name = strtok_r(order, "\n", &save); name; name = strtok_r(NULL, "\n", &save))
+		load_module(name);
 }

@@ -1,6 +1,7 @@
 #include "net.h"
 
 #include "files.h"
+#include "log.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -8,10 +9,10 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <net/route.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -44,11 +45,10 @@ bool bring_loopback_up(void)
 	return good;
 }
 
-static bool find_link(int sys, const uint8_t mac[6], char name[IF_NAMESIZE])
+/* The one network card a guest has: the first link that has a device behind it. */
+static bool find_link(int sys, char name[IF_NAMESIZE])
 {
-	char wanted[18], path[NAME_MAX + 32], text[32];
-	snprintf(wanted, sizeof wanted, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
-		 mac[5]);
+	char path[NAME_MAX + 32];
 	int fd = openat(sys, "class/net", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
@@ -61,8 +61,8 @@ static bool find_link(int sys, const uint8_t mac[6], char name[IF_NAMESIZE])
 	for (struct dirent *entry; !found && (entry = readdir(links));) {
 		if (entry->d_name[0] == '.' || strlen(entry->d_name) >= IF_NAMESIZE)
 			continue;
-		snprintf(path, sizeof path, "class/net/%s/address", entry->d_name);
-		if (read_line(sys, path, text, sizeof text) > 0 && strcasecmp(text, wanted) == 0) {
+		snprintf(path, sizeof path, "class/net/%s/device", entry->d_name);
+		if (faccessat(sys, path, F_OK, 0) == 0) {
 			memcpy(name, entry->d_name, strlen(entry->d_name) + 1);
 			found = true;
 		}
@@ -71,6 +71,21 @@ static bool find_link(int sys, const uint8_t mac[6], char name[IF_NAMESIZE])
 	if (!found)
 		errno = ENODEV;
 	return found;
+}
+
+void take_link_away(int sys)
+{
+	char name[IF_NAMESIZE], path[IF_NAMESIZE + 32], device[PATH_MAX];
+	if (!find_link(sys, name))
+		return;
+	snprintf(path, sizeof path, "class/net/%s/device", name);
+	ssize_t length = readlinkat(sys, path, device, sizeof device - 1);
+	if (length <= 0)
+		return;
+	device[length] = '\0';
+	const char *slash = strrchr(device, '/');
+	if (!write_text(sys, "bus/virtio/drivers/virtio_net/unbind", slash ? slash + 1 : device))
+		log_line("taking %s away: %s", name, strerror(errno));
 }
 
 static bool add_route(int fd, char *name, uint32_t target, uint32_t gateway, unsigned short flags)
@@ -87,9 +102,14 @@ static bool set_up(int fd, char *name, const struct network *network, const char
 	uint32_t mask = network->prefix ? htonl(0xffffffffu << (32 - network->prefix)) : 0;
 	struct ifreq request = { 0 };
 	snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
+	*step = "network card's address";
+	request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+	memcpy(request.ifr_hwaddr.sa_data, network->mac, sizeof network->mac);
+	if (ioctl(fd, SIOCSIFHWADDR, &request))
+		return false;
 	*step = "network mtu";
 	request.ifr_mtu = network->mtu;
-	if (network->mtu && ioctl(fd, SIOCSIFMTU, &request))
+	if (network->mtu && network->mtu != 1500 && ioctl(fd, SIOCSIFMTU, &request))
 		return false;
 	*step = "network address";
 	set_address(&request.ifr_addr, network->address);
@@ -118,7 +138,7 @@ bool bring_network_up(int sys, const struct network *network, const char **step)
 		errno = EINVAL;
 		return false;
 	}
-	if (!find_link(sys, network->mac, name))
+	if (!find_link(sys, name))
 		return false;
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)

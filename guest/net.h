@@ -11,5 +11,7 @@ struct network {
 };
 
 bool bring_loopback_up(void);
+/* A machine without a network shows no card: the one of its layout leaves its driver. */
+void take_link_away(int sys);
 /* False with errno set and `*step` naming what failed. */
 bool bring_network_up(int sys, const struct network *network, const char **step);

@@ -4,6 +4,7 @@
 #include "files.h"
 #include "guest.h"
 #include "log.h"
+#include "prepare.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,10 +18,14 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* In the initramfs: /l/N layer N, /d the writable disk, /c the files bound over /etc, /r the overlay. Short names:
  * the overlay's option string is one page, and 127 layers must fit. */
+
+/* Docker's default, and what the tmpfs was made with. */
+#define SHM_BYTES (64u << 20)
 
 void mkdir_quiet(const char *path)
 {
@@ -29,28 +34,10 @@ void mkdir_quiet(const char *path)
 
 /* ---- disks ---- */
 
-static bool find_disk(const char *serial, char *name, size_t size)
+static bool is_there(const struct disk *disk)
 {
-	char path[NAME_MAX + 32], text[32];
-	int fd = openat(guest.sys, "block", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *disks = fd >= 0 ? fdopendir(fd) : NULL;
-	bool found = false;
-	for (struct dirent *entry; disks && !found && (entry = readdir(disks));) {
-		if (strncmp(entry->d_name, "vd", 2) != 0)
-			continue;
-		snprintf(path, sizeof path, "block/%s/serial", entry->d_name);
-		if (read_line(guest.sys, path, text, sizeof text) > 0 && strcmp(text, serial) == 0) {
-			snprintf(name, size, "%s", entry->d_name);
-			found = true;
-		}
-	}
-	if (disks)
-		closedir(disks);
-	else if (fd >= 0)
-		close(fd);
-	if (!found)
-		errno = ENODEV;
-	return found;
+	errno = ENODEV;
+	return disk->name[0] != '\0';
 }
 
 static bool add_partition(int disk, int number, const struct layer *layer)
@@ -69,24 +56,28 @@ static bool add_partition(int disk, int number, const struct layer *layer)
 
 static bool mount_layers(const struct root_plan *plan, char *what, size_t size)
 {
-	char name[NAME_MAX + 1], device[NAME_MAX + 32], point[32];
-	mkdir_quiet("/l");
+	char device[NAME_MAX + 32], point[32];
 	if (plan->layer_count == 0) {
 		mkdir_quiet("/l/0"); /* the overlay needs one lower folder, empty */
 		return true;
 	}
 	snprintf(what, size, "finding the root disk");
-	if (!find_disk("root", name, sizeof name))
+	if (!is_there(&prepared.root))
 		return false;
-	snprintf(device, sizeof device, "/dev/%s", name);
-	int disk = open(device, O_RDONLY | O_CLOEXEC);
+	/* One layer is the disk from its first sector: no partition, which costs as much as the mount. */
+	if (plan->layer_count == 1 && plan->layers[0].first_sector == 0) {
+		snprintf(what, size, "layer 0");
+		mkdir_quiet("/l/0");
+		return mount(prepared.root.device, "/l/0", "erofs", MS_RDONLY | MS_NOATIME, NULL) == 0;
+	}
+	int disk = open(prepared.root.device, O_RDONLY | O_CLOEXEC);
 	if (disk < 0)
 		return false;
 	bool good = true;
 	for (size_t i = 0; good && i < plan->layer_count; i++) {
 		snprintf(what, size, "layer %zu", i);
 		good = add_partition(disk, (int)i + 1, &plan->layers[i]);
-		snprintf(device, sizeof device, "/dev/%s%zu", name, i + 1);
+		snprintf(device, sizeof device, "%s%zu", prepared.root.device, i + 1);
 		snprintf(point, sizeof point, "/l/%zu", i);
 		mkdir_quiet(point);
 		good = good && mount(device, point, "erofs", MS_RDONLY | MS_NOATIME, NULL) == 0;
@@ -109,14 +100,11 @@ static void copy_root_attributes(const struct root_plan *plan)
 
 static bool mount_data(const struct root_plan *plan, char *what, size_t size)
 {
-	char name[NAME_MAX + 1], device[NAME_MAX + 32];
 	snprintf(what, size, "finding the writable disk");
-	if (!find_disk("data", name, sizeof name))
+	if (!is_there(&prepared.data))
 		return false;
 	snprintf(what, size, "mounting the writable disk");
-	snprintf(device, sizeof device, "/dev/%s", name);
-	mkdir_quiet("/d");
-	if (mount(device, "/d", "ext4", MS_NOATIME, "discard"))
+	if (mount(prepared.data.device, "/d", "ext4", MS_NOATIME, "discard"))
 		return false;
 	mkdir_quiet("/d/w");
 	if (mkdir("/d/u", 0755) == 0)
@@ -134,7 +122,6 @@ static bool mount_overlay(const struct root_plan *plan, char *what, size_t size)
 	for (size_t i = count; i-- > 0;) /* the overlay wants the topmost first */
 		length += (size_t)snprintf(options + length, sizeof options - length, i ? "%zu:" : "%zu", i);
 	snprintf(what, size, "mounting the overlay");
-	mkdir_quiet("/r");
 	if (chdir("/l") || mount("overlay", "/r", "overlay", 0, options))
 		return false;
 	return true;
@@ -145,15 +132,13 @@ static bool mount_overlay(const struct root_plan *plan, char *what, size_t size)
 static bool write_bound_files(const struct root_plan *plan, char *what, size_t size)
 {
 	snprintf(what, size, "writing /etc files");
-	mkdir_quiet("/c");
-	/* Its own small file system: a bind mount of an initramfs file would show the initramfs in statfs. */
-	if (mount("tmpfs", "/c", "tmpfs", MS_NOSUID | MS_NODEV, "size=4m,mode=0755"))
-		return false;
 	char hostname[sizeof guest.hostname + 1];
 	snprintf(hostname, sizeof hostname, "%s\n", guest.hostname);
-	return write_text(-1, "/c/hostname", hostname) &&
-	       write_small(-1, "/c/hosts", plan->hosts.value, plan->hosts.length) &&
-	       write_small(-1, "/c/resolv.conf", plan->resolv_conf.value, plan->resolv_conf.length);
+	return write_text(prepared.files, "hostname", hostname) &&
+	       write_small(prepared.files, "hosts", plan->hosts.value, plan->hosts.length) &&
+	       write_small(prepared.files, "resolv.conf", plan->resolv_conf.value, plan->resolv_conf.length) &&
+	       write_small(prepared.files, "machine-id", plan->machine_id.value, plan->machine_id.length) &&
+	       write_small(prepared.files, "product_uuid", plan->product_uuid.value, plan->product_uuid.length);
 }
 
 /* From here on "/" is the image's root: its symlinks resolve inside it. A step that fails on a strange image (a loop
@@ -188,14 +173,9 @@ static void make_file(const char *path)
 		close(fd);
 }
 
-static void bind_over(int from, const char *name, const char *target)
+static void bind_over(const char *name, const char *target)
 {
-	struct stat about;
-	char source[64];
-	if (stat(target, &about))
-		make_file(target);
-	snprintf(source, sizeof source, "%s", name);
-	if (fchdir(from) || mount(source, target, NULL, MS_BIND, NULL))
+	if (fchdir(prepared.files) || mount(name, target, NULL, MS_BIND, NULL))
 		log_line("%s: %s", target, strerror(errno));
 	if (chdir("/"))
 		log_line("/: %s", strerror(errno));
@@ -209,44 +189,42 @@ static bool switch_root(char *what, size_t size)
 	return chdir("/r") == 0 && mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 && chdir("/") == 0;
 }
 
-static bool mount_at(const char *type, const char *target, unsigned long flags, const char *options, char *what,
-		     size_t size)
+/* A mount made aside, with all below it, goes to its place: "/" is the image's root now. */
+static bool move_into(int mounted, const char *target, char *what, size_t size)
 {
 	snprintf(what, size, "mounting %s", target);
-	return make_folders(target, 0755) && mount(type, target, type, flags, options) == 0;
+	return make_folders(target, 0755) &&
+	       syscall(SYS_move_mount, mounted, "", AT_FDCWD, target, 4 /* MOVE_MOUNT_F_EMPTY_PATH */) == 0;
 }
 
-static void link_device(const char *target, const char *path)
+static bool move_system(const struct root_plan *plan, char *what, size_t size)
 {
-	unlink(path);
-	if (symlink(target, path))
-		log_line("%s: %s", path, strerror(errno));
-}
-
-static bool mount_system(const struct root_plan *plan, char *what, size_t size)
-{
-	const unsigned long plain = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 	char shm[64];
-	uint64_t shm_bytes = plan->shm_bytes ? plan->shm_bytes : 64u << 20; /* Docker's default */
-	snprintf(shm, sizeof shm, "mode=1777,size=%llu", (unsigned long long)shm_bytes);
-	if (!mount_at("proc", "/proc", plain, NULL, what, size) ||
-	    !mount_at("sysfs", "/sys", plain, NULL, what, size) ||
-	    !mount_at("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=0755", what, size) ||
-	    !mount_at("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5", what,
-		      size) ||
-	    !mount_at("tmpfs", "/dev/shm", plain, shm, what, size))
+	if (!move_into(prepared.proc, "/proc", what, size) || !move_into(prepared.sys, "/sys", what, size) ||
+	    !move_into(prepared.dev, "/dev", what, size))
 		return false;
-	guest.pts = open("/dev/pts", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (!mount_at("mqueue", "/dev/mqueue", plain, NULL, what, size))
-		log_line("%s: %s", what, strerror(errno));
-	if (!mount_at("cgroup2", "/sys/fs/cgroup", plain, NULL, what, size))
-		log_line("%s: %s", what, strerror(errno));
-	link_device("pts/ptmx", "/dev/ptmx");
-	link_device("/proc/self/fd", "/dev/fd");
-	link_device("/proc/self/fd/0", "/dev/stdin");
-	link_device("/proc/self/fd/1", "/dev/stdout");
-	link_device("/proc/self/fd/2", "/dev/stderr");
-	return true;
+	if (!plan->shm_bytes || plan->shm_bytes == SHM_BYTES)
+		return true;
+	snprintf(what, size, "resizing /dev/shm");
+	snprintf(shm, sizeof shm, "mode=1777,size=%llu", (unsigned long long)plan->shm_bytes);
+	return mount("tmpfs", "/dev/shm", "tmpfs", MS_REMOUNT | MS_NOSUID | MS_NODEV | MS_NOEXEC, shm) == 0;
+}
+
+/* What tells one machine from another beside its name. An image without these files does not get them. */
+static void bind_identity(const struct root_plan *plan)
+{
+	if (plan->machine_id.length && access("/etc/machine-id", F_OK) == 0)
+		bind_over("machine-id", "/etc/machine-id");
+	if (plan->product_uuid.length && access("/sys/devices/virtual/dmi/id/product_uuid", F_OK) == 0)
+		bind_over("product_uuid", "/sys/devices/virtual/dmi/id/product_uuid");
+}
+
+static void bind_file(const char *name, const char *target)
+{
+	struct stat about;
+	if (stat(target, &about))
+		make_file(target);
+	bind_over(name, target);
 }
 
 static const struct option {
@@ -320,15 +298,12 @@ bool build_root(const struct root_plan *plan, char *what, size_t size)
 	if (!mount_layers(plan, what, size) || !mount_data(plan, what, size) || !mount_overlay(plan, what, size) ||
 	    !write_bound_files(plan, what, size))
 		return false;
-	int files = open("/c", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (files < 0 || !switch_root(what, size))
+	if (!switch_root(what, size) || !move_system(plan, what, size))
 		return false;
-	if (!mount_system(plan, what, size))
-		return false;
-	bind_over(files, "hostname", "/etc/hostname");
-	bind_over(files, "hosts", "/etc/hosts");
-	bind_over(files, "resolv.conf", "/etc/resolv.conf");
-	close(files);
+	bind_file("hostname", "/etc/hostname");
+	bind_file("hosts", "/etc/hosts");
+	bind_file("resolv.conf", "/etc/resolv.conf");
+	bind_identity(plan);
 	if (!mount_wishes(plan, what, size))
 		return false;
 	snprintf(what, size, "making the root read-only");

@@ -11,7 +11,7 @@ struct layer {
 struct root_plan {
 	struct layer layers[LAYERS_MAX]; /* lowest first */
 	size_t layer_count;
-	struct field hosts, resolv_conf;
+	struct field hosts, resolv_conf, machine_id, product_uuid;
 	bool read_only;
 	uint64_t shm_bytes;
 	const uint8_t *payload; /* CONFIGURE again, for the repeated tmpfs mounts and the working folder */

@@ -1,12 +1,13 @@
 /*
  * berth-launch: the one door every QEMU goes through on its way to becoming unprivileged.
  *
- *   berth-launch [--uid N --gid N [--group N]] [--tap NAME --bridge NAME] [--log FILE] [--ends-with-parent yes]
- *                -- PROGRAM ARG...
+ *   berth-launch [--uid N --gid N [--group N]] [--tap NAME [--bridge NAME]] [--memory FILE | --sealed-memory FILE]
+ *                [--state FILE] [--log FILE] [--ends-with-parent yes] -- PROGRAM ARG...
  *
- * In this order: standard input becomes /dev/null, and output the log file when one is named; a tap interface is made on descriptor 3 and
- * joined to the bridge (it lives as long as the descriptor: nothing to clean up after a crash); every other descriptor
- * is closed; core dumps are off; groups (but for --group: the one that may open /dev/kvm), gid and uid are given up;
+ * In this order: standard input becomes /dev/null, and output the log file when one is named; a tap interface is made on
+ * descriptor 3 and joined to the bridge, if any (it lives as long as the descriptor: nothing to clean up after a crash); the memory of the machine
+ * is opened on descriptor 4 and its saved state, read-only, on descriptor 5 (PROGRAM may not reach either by its name);
+ * every other descriptor is closed; core dumps are off; groups (but for --group: the one that may open /dev/kvm), gid and uid are given up;
  * no_new_privs is set; PROGRAM starts. With --ends-with-parent the kernel kills it when the process that started us ends.
  * A failure is one line on standard error and exit status 126 (or 127 when PROGRAM is missing).
  *
@@ -31,6 +32,8 @@
 #include <unistd.h>
 
 #define TAP_DESCRIPTOR 3
+#define MEMORY_DESCRIPTOR 4
+#define STATE_DESCRIPTOR 5
 
 static _Noreturn void fail(const char *what, const char *name)
 {
@@ -59,7 +62,15 @@ static void copy_name(char *to, const char *from)
 	strcpy(to, from);
 }
 
-/* Leaves a tap interface on TAP_DESCRIPTOR, up and in the bridge. */
+/* Moves a descriptor to where PROGRAM looks for it. The places are taken before anything is opened: see main. */
+static void settle(int descriptor, int place)
+{
+	if (dup2(descriptor, place) < 0)
+		fail("cannot keep", "a descriptor");
+	close(descriptor);
+}
+
+/* Leaves a tap interface on TAP_DESCRIPTOR: up and in the bridge, or down and alone where there is none. */
 static void open_tap(const char *tap, const char *bridge)
 {
 	struct ifreq request;
@@ -71,6 +82,9 @@ static void open_tap(const char *tap, const char *bridge)
 	request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 	if (ioctl(descriptor, TUNSETIFF, &request) != 0)
 		fail("cannot make the tap interface", tap);
+	settle(descriptor, TAP_DESCRIPTOR);
+	if (bridge == NULL)
+		return;
 
 	int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (control < 0)
@@ -93,19 +107,35 @@ static void open_tap(const char *tap, const char *bridge)
 	if (ioctl(control, SIOCSIFFLAGS, &request) != 0)
 		fail("cannot bring up", tap);
 	close(control);
-	if (descriptor == TAP_DESCRIPTOR) {
-		if (fcntl(descriptor, F_SETFD, 0) != 0)
-			fail("cannot keep", "the tap descriptor");
-	} else {
-		if (dup2(descriptor, TAP_DESCRIPTOR) < 0)
-			fail("cannot move", "the tap descriptor");
-		close(descriptor);
+}
+
+/* A memory named through another process's descriptor is a template's: it must be sealed against every write, or else
+ * one VM could change what all the others start from. A template that is being made is not, and is not yet used. */
+static void open_memory(const char *path, int must_be_sealed)
+{
+	int descriptor = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY);
+	if (descriptor < 0)
+		fail("cannot open the memory", path);
+	int seals = fcntl(descriptor, F_GET_SEALS);
+	if (must_be_sealed && (seals < 0 || !(seals & F_SEAL_WRITE))) {
+		errno = EPERM;
+		fail("not sealed:", path);
 	}
+	settle(descriptor, MEMORY_DESCRIPTOR);
+}
+
+static void open_state(const char *path)
+{
+	int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
+	if (descriptor < 0)
+		fail("cannot open the state", path);
+	settle(descriptor, STATE_DESCRIPTOR);
 }
 
 int main(int argc, char **argv)
 {
 	const char *uid = NULL, *gid = NULL, *group = NULL, *tap = NULL, *bridge = NULL, *log = NULL, *mortal = NULL;
+	const char *memory = NULL, *sealed = NULL, *state = NULL;
 	int index = 1;
 	for (; index < argc && strcmp(argv[index], "--") != 0; index += 2) {
 		const char **slot = NULL;
@@ -121,6 +151,12 @@ int main(int argc, char **argv)
 			slot = &tap;
 		else if (strcmp(argv[index], "--bridge") == 0)
 			slot = &bridge;
+		else if (strcmp(argv[index], "--memory") == 0)
+			slot = &memory;
+		else if (strcmp(argv[index], "--sealed-memory") == 0)
+			slot = &sealed;
+		else if (strcmp(argv[index], "--state") == 0)
+			slot = &state;
 		else if (strcmp(argv[index], "--log") == 0)
 			slot = &log;
 		if (slot == NULL || index + 1 >= argc) {
@@ -129,8 +165,8 @@ int main(int argc, char **argv)
 		}
 		*slot = argv[index + 1];
 	}
-	if (index + 1 >= argc || (tap == NULL) != (bridge == NULL) || (uid == NULL) != (gid == NULL) || (group != NULL && uid == NULL)) {
-		fprintf(stderr, "usage: berth-launch [--uid N --gid N [--group N]] [--tap NAME --bridge NAME] [--log FILE] [--ends-with-parent yes] -- PROGRAM ARG...\n");
+	if (index + 1 >= argc || (tap == NULL && bridge != NULL) || (uid == NULL) != (gid == NULL) || (group != NULL && uid == NULL)) {
+		fprintf(stderr, "usage: berth-launch [--uid N --gid N [--group N]] [--tap NAME [--bridge NAME]] [--memory FILE | --sealed-memory FILE] [--state FILE] [--log FILE] [--ends-with-parent yes] -- PROGRAM ARG...\n");
 		return 126;
 	}
 	char **program = argv + index + 1;
@@ -138,6 +174,12 @@ int main(int argc, char **argv)
 	int null = open("/dev/null", O_RDWR);
 	if (null < 0 || dup2(null, 0) < 0)
 		fail("cannot open", "/dev/null");
+	/* Whatever was inherited goes first; then the places are held, so that nothing else is opened on them. */
+	if (syscall(SYS_close_range, 3, ~0U, 0) != 0)
+		fail("cannot close", "inherited descriptors");
+	for (int place = TAP_DESCRIPTOR; place <= STATE_DESCRIPTOR; place++)
+		if (fcntl(0, F_DUPFD, place) != place)
+			fail("cannot hold", "a descriptor");
 	if (log != NULL) {
 		int file = open(log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (file < 0)
@@ -147,8 +189,16 @@ int main(int argc, char **argv)
 	}
 	if (tap != NULL)
 		open_tap(tap, bridge);
-	if (syscall(SYS_close_range, tap != NULL ? TAP_DESCRIPTOR + 1 : 3, ~0U, 0) != 0)
-		fail("cannot close", "inherited descriptors");
+	if (memory != NULL || sealed != NULL)
+		open_memory(sealed != NULL ? sealed : memory, sealed != NULL);
+	if (state != NULL)
+		open_state(state);
+	const int kept[] = {tap != NULL, memory != NULL || sealed != NULL, state != NULL};
+	for (int place = TAP_DESCRIPTOR; place <= STATE_DESCRIPTOR; place++)
+		if (!kept[place - TAP_DESCRIPTOR])
+			close(place);
+	if (syscall(SYS_close_range, STATE_DESCRIPTOR + 1, ~0U, 0) != 0)
+		fail("cannot close", "the rest");
 
 	struct rlimit no_core = {0, 0};
 	if (setrlimit(RLIMIT_CORE, &no_core) != 0)

@@ -8,6 +8,7 @@ import { BerthError, messageOf } from '#base';
 import { type DockerContext, EventLog, serveDocker } from '#docker';
 import {
   type AcceleratorVerdict,
+  DEFAULT_SHAPE,
   Engine,
   judgeAccelerators,
   type NetworkPort,
@@ -22,6 +23,7 @@ import { type Installation, identifyHost } from '#setup';
 import { lockFolder, openRecordStore, type RecordStore } from '#store';
 import { publishBootFiles, sweepBootFiles } from './boot-files.ts';
 import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
+import { openTemplates } from './templates.ts';
 import type { DaemonSettings } from './settings.ts';
 import { VERSION } from './version.ts';
 
@@ -61,6 +63,8 @@ export async function startDaemon(
   const images = await ImageService.open({ root: `${settings.stateFolder}/images` });
   const bridge = settings.isRoot ? await openNetwork(settings, records, log) : undefined;
   const events = new EventLog();
+  const templates = await openTemplates(settings, installation, log);
+  const build = async () => ({ ...plan.build, accelerator: (await accelerators.verdict()).chosen });
   const engine = new Engine(
     {
       network: bridge === undefined ? new UserNetwork() : networkPort(bridge),
@@ -72,12 +76,14 @@ export async function startDaemon(
     {
       stateFolder: settings.stateFolder,
       runFolder: settings.runFolder,
-      build: async () => ({ ...plan.build, accelerator: (await accelerators.verdict()).chosen }),
+      build,
       launcher: installation.launcher,
       mkfsExt4: '/sbin/mkfs.ext4',
       qemuImg: '/usr/bin/qemu-img',
       firstUid: settings.isRoot ? FIRST_UID : undefined,
       kvmGroup: await kvmGroup(),
+      templates,
+      counters: { pool: 0, clone: 0, boot: 0, cloneFailures: 0 },
     },
   );
   await ensureBuiltInImage(images, log);
@@ -103,7 +109,9 @@ export async function startDaemon(
   };
   const server: Server = await serveDocker(context, { path: settings.socket, mode: 0o660 });
   // Known before the first start asks; a start that comes sooner waits for it.
-  void accelerators.verdict().catch((error: unknown) => log(messageOf(error)));
+  void build()
+    .then((known) => templates?.obtain(known, DEFAULT_SHAPE))
+    .catch((error: unknown) => log(messageOf(error)));
   log(`serving on ${settings.socket}, state in ${settings.stateFolder}`);
   return {
     settings,
@@ -112,6 +120,7 @@ export async function startDaemon(
       server.close();
       server.closeAllConnections();
       await engine.close();
+      await templates?.close();
       await bridge?.close();
       await files.rm(settings.socket, { force: true });
       records.close();

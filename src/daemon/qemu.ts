@@ -5,8 +5,9 @@ import type { Installation } from '#setup';
 import type { BootFiles } from './boot-files.ts';
 import type { DaemonSettings } from './settings.ts';
 
-/** systemd and other users of high uids stay below; berth's VMs have 100,000 from here, the probe the one before. */
+/** systemd and other users of high uids stay below; berth's VMs have 100,000 from here, probe and templates those before. */
 export const FIRST_UID = 1_600_000_000;
+export const TEMPLATE_UID = FIRST_UID - 2;
 const QBOOT = '/usr/share/qemu/qboot.rom';
 
 /** BERTH_QEMU names another QEMU, for trying a newer one. */

@@ -3,7 +3,14 @@
  * setting that is silently dropped would be found out in production.
  */
 import { BerthError, type Digest, GIB, MIB } from '#base';
-import type { PortBinding, ProcessSpec, TerminalSize, Ulimit, VmSpec } from '#engine';
+import {
+  DEFAULT_SHAPE,
+  type PortBinding,
+  type ProcessSpec,
+  type TerminalSize,
+  type Ulimit,
+  type VmSpec,
+} from '#engine';
 import type { CreateBody, HostConfig } from './create-body.ts';
 import { parseSignal } from './signals.ts';
 
@@ -22,7 +29,6 @@ export interface ImageDefaults {
 }
 
 /** Of a VM without --memory: fits a shell and a small server; a guest kernel alone takes about 40 MiB. */
-const DEFAULT_MEMORY_BYTES = 256 * MIB;
 /** Below this the guest kernel and its page cache leave no room for a process. */
 export const MINIMUM_MEMORY_BYTES = 64 * MIB;
 const MAXIMUM_VCPUS = 64;
@@ -318,7 +324,7 @@ function vcpusOf(host: Partial<HostConfig>, warnings: string[]): number {
 
 function memoryOf(host: Partial<HostConfig>): number {
   const bytes = host.Memory ?? 0;
-  if (bytes === 0) return DEFAULT_MEMORY_BYTES;
+  if (bytes === 0) return DEFAULT_SHAPE.memoryBytes;
   if (bytes < MINIMUM_MEMORY_BYTES) {
     throw invalid(
       `Minimum memory limit allowed is ${MINIMUM_MEMORY_BYTES / MIB}MB: the guest's own kernel needs that much; ${bytes} bytes were asked for`,

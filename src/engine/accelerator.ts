@@ -10,7 +10,7 @@ import * as v from 'valibot';
 import { BerthError, messageOf } from '#base';
 import { files, monotonicMs, nowMs, runProcess } from '#platform';
 import { identityArguments, type QemuIdentity } from './machine.ts';
-import { kernelArguments, machineArguments, type QemuBuild } from './qemu-command.ts';
+import { kernelArguments, kernelFiles, machineArguments, type QemuBuild } from './qemu-command.ts';
 
 /** TCG boots in 1 to 2 s on an idle core; a host twenty times slower still passes. */
 const TCG_DEADLINE_MS = 60_000;
@@ -117,6 +117,7 @@ async function probe(plan: ProbePlan, accelerator: 'kvm' | 'tcg', deadlineMs: nu
         ...identityArguments(plan.identity),
         ...['--ends-with-parent', 'yes', '--', build.binary],
         ...machineArguments(build, 1, 128 * 1024 * 1024),
+        ...kernelFiles(build),
         ...['-append', [...kernelArguments(accelerator), `berth.probe=${nonce}`].join(' '), '-serial', 'stdio'],
       ],
       {

@@ -53,7 +53,12 @@ export class Engine {
           alive ??
           (found === undefined
             ? undefined
-            : { pid: found.pid, startTicks: found.startTicks, accelerator: known?.accelerator ?? 'unknown' });
+            : {
+                pid: found.pid,
+                startTicks: found.startTicks,
+                accelerator: known?.accelerator ?? 'unknown',
+                folder: vm.runFolder,
+              });
         await vm.adopt(machine);
       }
     };

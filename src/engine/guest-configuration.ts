@@ -20,14 +20,40 @@ export interface GuestConfiguration {
     | undefined;
   readonly readonlyRoot: boolean;
   readonly tmpfs: readonly { readonly path: string; readonly options: string }[];
-  readonly timeNs: bigint;
+  readonly clock: GuestClock;
   readonly entropy: Buffer;
   readonly shmBytes: number;
   readonly sysctls: Readonly<Record<string, string>>;
   readonly workingDirectory: string;
+  readonly machineId: string;
+  readonly productUuid: string;
 }
 
-export function configurationOf(record: VmRecord, extents: readonly Extent[], nowMs: number): GuestConfiguration {
+/** One moment on two clocks: nanoseconds since the epoch, and the guest's own since its boot. */
+export interface GuestClock {
+  readonly epochNs: bigint;
+  readonly boottimeNs: bigint | undefined;
+}
+
+/** What the guest's clock showed when its message arrived, `nowMs`. It left the guest less than a millisecond before. */
+export function clockAt(nowMs: number, boottimeNs: number): GuestClock {
+  const epochNs = BigInt(Math.round(nowMs * 1000)) * 1000n;
+  return { epochNs, boottimeNs: boottimeNs === 0 ? undefined : BigInt(boottimeNs) };
+}
+
+/** Stable for as long as the VM exists; two VMs never have the same. */
+export function machineIdOf(record: VmRecord): string {
+  return record.id.slice(0, 32);
+}
+
+/** The machine id in the shape of a random UUID (RFC 9562, version 4). */
+export function productUuidOf(record: VmRecord): string {
+  const id = machineIdOf(record);
+  const variant = '89ab'[Number.parseInt(id[16] ?? '0', 16) % 4];
+  return `${id.slice(0, 8)}-${id.slice(8, 12)}-4${id.slice(13, 16)}-${variant}${id.slice(17, 20)}-${id.slice(20)}`;
+}
+
+export function configurationOf(record: VmRecord, extents: readonly Extent[], clock: GuestClock): GuestConfiguration {
   const { spec, network } = record;
   return {
     hostname: spec.hostname,
@@ -38,11 +64,13 @@ export function configurationOf(record: VmRecord, extents: readonly Extent[], no
     network,
     readonlyRoot: spec.readonlyRoot,
     tmpfs: Object.entries(spec.tmpfs).map(([path, options]) => ({ path, options })),
-    timeNs: BigInt(Math.round(nowMs * 1000)) * 1000n,
+    clock,
     entropy: randomBytes(64),
     shmBytes: spec.shmBytes,
     sysctls: spec.sysctls,
     workingDirectory: spec.process.workingDirectory,
+    machineId: `${machineIdOf(record)}\n`,
+    productUuid: `${productUuidOf(record)}\n`,
   };
 }
 

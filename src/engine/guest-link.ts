@@ -75,11 +75,14 @@ export class GuestLink {
       ...(network === undefined ? {} : { network }),
       readOnlyRoot: configuration.readonlyRoot,
       tmpfs: configuration.tmpfs.map(({ path, options }) => ({ mountPoint: path, options })),
-      epochNs: configuration.timeNs,
+      epochNs: configuration.clock.epochNs,
+      ...(configuration.clock.boottimeNs === undefined ? {} : { boottimeNs: configuration.clock.boottimeNs }),
       entropy: configuration.entropy,
       shmBytes: configuration.shmBytes,
       sysctls: configuration.sysctls,
       workingDirectory: configuration.workingDirectory,
+      machineId: configuration.machineId,
+      productUuid: configuration.productUuid,
     });
     if (outcome.error === undefined) return;
     throw new BerthError(

@@ -20,7 +20,8 @@ export {
 export type { GuestTopEntry } from './guest-link.ts';
 export { hasMachine } from './lifecycle.ts';
 export { followLog } from './log-follow.ts';
-export type { QemuIdentity } from './machine.ts';
+export type { NetworkPlug, QemuIdentity } from './machine.ts';
+export { DEFAULT_SHAPE } from './model.ts';
 export type {
   BootTimings,
   ExitFacts,
@@ -36,8 +37,17 @@ export type {
   VmSpec,
   VmState,
 } from './model.ts';
-export type { EnginePorts, EngineSettings, ImagePort, NetworkPort, RecordPort, VmHappening } from './ports.ts';
+export type {
+  EnginePorts,
+  EngineSettings,
+  ImagePort,
+  NetworkPort,
+  RecordPort,
+  StartCounters,
+  VmHappening,
+} from './ports.ts';
 export type { LogRecord, OutputStream, ProcessLog } from './process-log.ts';
 export { kernelArguments, type QemuBuild, type QemuRun, qemuArguments } from './qemu-command.ts';
+export { Templates, type TemplatesSettings } from './templates/index.ts';
 export type { Vm } from './vm.ts';
 export type { WaitCondition } from './vm-milestones.ts';

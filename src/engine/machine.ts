@@ -12,13 +12,27 @@ import {
   processInfo,
   sleep,
   spawnDetached,
+  startTimer,
 } from '#platform';
-import type { Machine, NetworkAttachment } from './model.ts';
-import { type QemuBuild, type QemuRun, qemuArguments } from './qemu-command.ts';
+import type { Machine, PortBinding } from './model.ts';
+import {
+  type BlockNode,
+  DATA_DEVICE,
+  dataNode,
+  type QemuBuild,
+  type QemuRun,
+  qemuArguments,
+  ROOT_DEVICE,
+  rootNode,
+  STATE_DESCRIPTOR,
+} from './qemu-command.ts';
 import { QmpClient } from './qmp.ts';
 
 /** From spawn until both sockets answer; QEMU itself takes about 20 ms, a loaded host a hundred times that. */
 const CONNECT_DEADLINE_MS = 30_000;
+/** A state of 200 KiB takes 5 ms; a loaded host a hundred times that. */
+const RESTORE_DEADLINE_MS = 15_000;
+const SAVE_DEADLINE_MS = 15_000;
 const TAP_DESCRIPTOR = 3;
 
 /** Who QEMU runs as; undefined where berthd is not root and QEMU is the same user. */
@@ -35,35 +49,65 @@ export function identityArguments(identity: QemuIdentity | undefined): string[] 
   return ['--uid', String(identity.uid), '--gid', String(identity.uid), ...group];
 }
 
+/** What the machine's network card is plugged into. */
+export type NetworkPlug =
+  /** A tap the launcher makes; without a bridge it leads nowhere. */
+  | { readonly kind: 'tap'; readonly tap: string; readonly bridge: string | undefined }
+  | {
+      readonly kind: 'user';
+      readonly isolated: boolean;
+      readonly address: string;
+      readonly ports: readonly PortBinding[];
+    };
+
 export interface LaunchPlan {
   readonly launcher: string;
   readonly build: QemuBuild;
-  readonly run: Omit<QemuRun, 'network'>;
+  readonly run: Omit<QemuRun, 'network' | 'qmpSocket' | 'agentSocket'>;
   readonly identity: QemuIdentity | undefined;
-  readonly network: NetworkAttachment | undefined;
+  readonly plug: NetworkPlug;
+  /** For the machine's sockets; it must be there and QEMU's user must be able to write in it. */
+  readonly folder: string;
+  /** Opened by the launcher for a machine whose memory is not its `own`. */
+  readonly memory?: MemoryFile;
+  readonly stateFile?: string;
   /** QEMU's own words go here. */
   readonly logFile: string;
 }
 
+/** A memory as the launcher opens it. `sealed`: refused unless nobody can change it any more. */
+export interface MemoryFile {
+  readonly path: string;
+  readonly sealed: boolean;
+}
+
 /** The launcher's command line and behind it QEMU's: a value. */
 export function launchArguments(plan: LaunchPlan): [string, ...string[]] {
-  const { network } = plan;
+  const { plug, memory, stateFile, folder } = plan;
   const run: QemuRun = {
     ...plan.run,
-    network:
-      network?.kind === 'bridge'
-        ? { ...network, kind: 'bridge', tapDescriptor: TAP_DESCRIPTOR }
-        : network?.kind === 'user'
-          ? { ...network, kind: 'user' }
-          : undefined,
+    qmpSocket: qmpSocketIn(folder),
+    agentSocket: agentSocketIn(folder),
+    network: plug.kind === 'tap' ? { kind: 'tap', descriptor: TAP_DESCRIPTOR } : plug,
   };
+  const bridge = plug.kind === 'tap' && plug.bridge !== undefined ? ['--bridge', plug.bridge] : [];
   return [
     plan.launcher,
     ...identityArguments(plan.identity),
-    ...(network?.kind === 'bridge' ? ['--tap', network.tap, '--bridge', network.bridge] : []),
+    ...(plug.kind === 'tap' ? ['--tap', plug.tap, ...bridge] : []),
+    ...(memory === undefined ? [] : [memory.sealed ? '--sealed-memory' : '--memory', memory.path]),
+    ...(stateFile === undefined ? [] : ['--state', stateFile]),
     ...['--log', plan.logFile, '--', plan.build.binary],
     ...qemuArguments(plan.build, run),
   ];
+}
+
+export function qmpSocketIn(folder: string): string {
+  return `${folder}/qmp`;
+}
+
+export function agentSocketIn(folder: string): string {
+  return `${folder}/agent`;
 }
 
 export interface MachineEvents {
@@ -78,6 +122,9 @@ export class RunningMachine {
   readonly #child: DetachedProcess | undefined;
   #qmp: QmpClient | undefined;
   #agent: Duplex | undefined;
+  #events: MachineEvents | undefined;
+  /** Called with each event's name, and with undefined when the control socket has closed. */
+  readonly #waiters = new Set<(event: string | undefined) => void>();
 
   private constructor(identity: Machine, logFile: string, child: DetachedProcess | undefined) {
     this.identity = identity;
@@ -89,7 +136,12 @@ export class RunningMachine {
   static async launch(plan: LaunchPlan): Promise<RunningMachine> {
     const child = await spawnDetached(launchArguments(plan));
     const info = await processInfo(child.pid);
-    const identity = { pid: child.pid, startTicks: info?.startTicks ?? 0, accelerator: plan.build.accelerator };
+    const identity = {
+      pid: child.pid,
+      startTicks: info?.startTicks ?? 0,
+      accelerator: plan.build.accelerator,
+      folder: plan.folder,
+    };
     return new RunningMachine(identity, plan.logFile, child);
   }
 
@@ -108,18 +160,29 @@ export class RunningMachine {
    *
    * @throws qemu.ended (unavailable) with QEMU's own words; socket.unreachable (unavailable); qmp.deadline (timeout).
    */
-  async connect(qmpSocket: string, agentSocket: string, events: MachineEvents): Promise<Duplex> {
+  async connect(events: MachineEvents): Promise<Duplex> {
+    this.#events = events;
+    const { folder } = this.identity;
     let ended = false;
     void this.#child?.ended.then(() => {
       ended = true;
     });
     try {
       const [control, agent] = await Promise.all([
-        connectUnix(qmpSocket, CONNECT_DEADLINE_MS, () => !ended),
-        connectUnix(agentSocket, CONNECT_DEADLINE_MS, () => !ended),
+        connectUnix(qmpSocketIn(folder), CONNECT_DEADLINE_MS, () => !ended),
+        connectUnix(agentSocketIn(folder), CONNECT_DEADLINE_MS, () => !ended),
       ]);
       this.#agent = agent;
-      this.#qmp = new QmpClient(control, { onEvent: events.onQmpEvent, onClosed: events.onGone });
+      this.#qmp = new QmpClient(control, {
+        onEvent: (name, data) => {
+          this.#heard(name);
+          this.#events?.onQmpEvent(name, data);
+        },
+        onClosed: () => {
+          this.#heard(undefined);
+          this.#events?.onGone();
+        },
+      });
       return agent;
     } catch (error) {
       if (ended || !(await isAlive(this.identity))) {
@@ -127,6 +190,69 @@ export class RunningMachine {
       }
       throw error;
     }
+  }
+
+  /** Who hears of events from now on. */
+  listen(events: MachineEvents): void {
+    this.#events = events;
+  }
+
+  /**
+   * Fills a machine that waits for its saved state, and lets it run.
+   *
+   * @throws qmp.refused, qmp.closed (unavailable), qmp.deadline (timeout): the machine is of no use any more.
+   */
+  async restore(): Promise<void> {
+    const running = this.#untilEvent('RESUME', RESTORE_DEADLINE_MS);
+    running.catch(() => {});
+    await Promise.all([
+      this.qmp.execute('migrate-incoming', { uri: `fd:${STATE_DESCRIPTOR}` }),
+      // Taken while the state is still being read: the machine runs as soon as it is there.
+      this.qmp.execute('cont'),
+      running,
+    ]);
+  }
+
+  /**
+   * Stops the machine and writes the state of its devices, without memory and disks, to `path`; it stays stopped.
+   *
+   * The command bears Xen's name because Xen keeps the memory itself, as we do. It is there in every QEMU.
+   *
+   * @param path - in a folder where QEMU's own user may write.
+   * @throws qmp.refused, qmp.closed (unavailable), qmp.deadline (timeout)
+   */
+  async saveDevices(path: string): Promise<void> {
+    await Promise.all([
+      this.qmp.execute('stop'),
+      this.qmp.execute('xen-save-devices-state', { filename: path, live: false }, SAVE_DEADLINE_MS),
+    ]);
+  }
+
+  /** Where the guest's memory lies in QEMU, as /proc writes it: hexadecimal, without 0x. @throws machine.no_memory (bug) */
+  async memoryRange(): Promise<{ readonly start: string; readonly end: string }> {
+    const maps = (await files.readTextIfExists(`/proc/${this.identity.pid}/maps`)) ?? '';
+    let found: { start: string; end: string; bytes: bigint } | undefined;
+    for (const line of maps.split('\n')) {
+      const [, start, end, path] = /^([0-9a-f]+)-([0-9a-f]+) rw\S+ \S+ \S+ \S+ +(.*)$/.exec(line) ?? [];
+      if (start === undefined || end === undefined || path === undefined || !path.startsWith('/')) continue;
+      const bytes = BigInt(`0x${end}`) - BigInt(`0x${start}`);
+      // Nothing else that QEMU maps from a file writably is as large.
+      if (found === undefined || bytes > found.bytes) found = { start, end, bytes };
+    }
+    if (found === undefined) throw new BerthError('bug', 'machine.no_memory', 'QEMU maps no memory of a guest');
+    return found;
+  }
+
+  /** Gives the two disks of a machine from the pool what is behind them. @throws qmp.* */
+  async attachDisks(rootDescriptor: string | undefined, dataDisk: string): Promise<void> {
+    const give = (node: BlockNode, device: string): Promise<unknown>[] => [
+      this.qmp.execute('blockdev-add', node),
+      this.qmp.execute('qom-set', { path: device, property: 'drive', value: node['node-name'] }),
+    ];
+    await Promise.all([
+      ...(rootDescriptor === undefined ? [] : give(rootNode('root1', rootDescriptor), ROOT_DEVICE)),
+      ...give(dataNode('data1', dataDisk), DATA_DEVICE),
+    ]);
   }
 
   alive(): Promise<boolean> {
@@ -144,6 +270,27 @@ export class RunningMachine {
   release(): void {
     this.#qmp?.close();
     this.#agent?.destroy();
+  }
+
+  #untilEvent(name: string, deadlineMs: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timer = startTimer(deadlineMs, () => {
+        this.#waiters.delete(waiter);
+        reject(new BerthError('timeout', 'qmp.deadline', `QEMU did not say ${name} within ${deadlineMs} ms`));
+      });
+      const waiter = (event: string | undefined): void => {
+        if (event !== undefined && event !== name) return;
+        this.#waiters.delete(waiter);
+        timer.cancel();
+        if (event === undefined) reject(new BerthError('unavailable', 'qmp.closed', `QEMU ended before ${name}`));
+        else resolve();
+      };
+      this.#waiters.add(waiter);
+    });
+  }
+
+  #heard(event: string | undefined): void {
+    for (const waiter of this.#waiters) waiter(event);
   }
 
   /** A sentence on how QEMU ended, with what it said. */

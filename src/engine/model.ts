@@ -1,7 +1,7 @@
 /**
  * The engine's own words: what a VM is asked to be (spec) and what is known of it (record). No Docker wire types here.
  */
-import type { Digest, VmId } from '#base';
+import { type Digest, MIB, type VmId } from '#base';
 
 /** What runs inside the guest: the main process or an exec. Empty `user` means the image's default, root. */
 export interface ProcessSpec {
@@ -54,6 +54,9 @@ export interface NetworkRequest {
   readonly extraHosts: readonly string[];
   readonly mac: string | undefined;
 }
+
+/** A VM of which nobody said how large it should be. */
+export const DEFAULT_SHAPE = { vcpus: 1, memoryBytes: 256 * MIB } as const;
 
 export interface VmSpec {
   readonly imageReference: string;
@@ -126,15 +129,30 @@ export interface Machine {
   /** Field 22 of /proc/PID/stat: with the pid it names one process for ever. */
   readonly startTicks: number;
   readonly accelerator: string;
+  /** Where its sockets are. */
+  readonly folder: string;
 }
 
-/** Milliseconds after `POST start` was taken, per stage of the last start; absent until reached. */
+/**
+ * Milliseconds after the request to start was taken, per stage of the last start; absent until reached, and where a stage
+ * was not passed: a cold boot restores nothing, a machine from the pool was spawned before.
+ */
 export interface BootTimings {
+  /** How this start began: a machine from the pool, a clone of a template, or a boot of the kernel. */
+  readonly way?: 'pool' | 'clone' | 'boot';
+  /** Its turn came: address, ports and disks are there. */
+  readonly queuedMs?: number;
   readonly spawnedMs?: number;
+  readonly restoredMs?: number;
+  /** The guest program answers. */
   readonly agentMs?: number;
-  readonly configuredMs?: number;
-  readonly startedMs?: number;
+  /** Name, network and root file system are in place. */
+  readonly rootfsMs?: number;
+  /** The main process runs. */
+  readonly processMs?: number;
 }
+
+export type BootStage = Exclude<keyof BootTimings, 'way'>;
 
 /** Everything that is stored of a VM. */
 export interface VmRecord {

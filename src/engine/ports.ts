@@ -2,6 +2,7 @@
 import type { Digest } from '#base';
 import type { LayerFile, NetworkAttachment, PortBinding, VmRecord } from './model.ts';
 import type { QemuBuild } from './qemu-command.ts';
+import type { Templates } from './templates/index.ts';
 
 export interface NetworkPort {
   attach(request: {
@@ -42,6 +43,15 @@ export interface EnginePorts {
   readonly log: (line: string) => void;
 }
 
+/** How machines came to be since this daemon started. */
+export interface StartCounters {
+  pool: number;
+  clone: number;
+  boot: number;
+  /** Clones that did not work out: each went on as a boot. */
+  cloneFailures: number;
+}
+
 export interface EngineSettings {
   /** VM folders live under it: disks and logs. */
   readonly stateFolder: string;
@@ -56,4 +66,7 @@ export interface EngineSettings {
   readonly firstUid: number | undefined;
   /** The group that may open /dev/kvm; undefined when there is none or every user may. */
   readonly kvmGroup: number | undefined;
+  /** Absent: every start boots the kernel. */
+  readonly templates: Templates | undefined;
+  readonly counters: StartCounters;
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { configurationOf } from './guest-configuration.ts';
+import { clockAt, configurationOf, productUuidOf } from './guest-configuration.ts';
 import { launchArguments } from './machine.ts';
 import { type QemuBuild, qemuArguments } from './qemu-command.ts';
 import { layOutRootDisk } from './root-disk.ts';
@@ -17,6 +17,7 @@ const run = {
   name: 'berth-0123',
   vcpus: 2,
   memoryBytes: 268_435_456,
+  memory: 'own' as const,
   qmpSocket: '/run/q',
   agentSocket: '/run/a',
   rootDescriptor: '/state/root.vmdk',
@@ -26,7 +27,7 @@ const run = {
 test('the command line of a VM with network is this one', () => {
   const args = qemuArguments(build, {
     ...run,
-    network: { kind: 'bridge', tapDescriptor: 3, mac: '02:42:ac:1e:00:02' },
+    network: { kind: 'tap', descriptor: 3 },
   });
   assert.deepEqual(args, [
     '-name',
@@ -39,22 +40,26 @@ test('the command line of a VM with network is this one', () => {
     '-sandbox',
     'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
     '-machine',
-    'q35,accel=tcg,smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off',
+    'q35,accel=tcg,smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off,memory-backend=memory,suppress-vmdesc=on',
     '-cpu',
-    'max,la57=off',
+    'max,la57=off,erms=off,fsrm=off',
     '-smp',
     '2',
     '-m',
     '256M',
     '-bios',
     '/usr/share/qemu/qboot.rom',
+    '-global',
+    'migration.send-configuration=off',
+    '-object',
+    'memory-backend-memfd,id=memory,size=256M,share=on',
     '-kernel',
     '/boot/vmlinux',
     '-initrd',
     '/boot/initramfs',
-    '-no-shutdown',
     '-append',
     'console=ttyS0 quiet panic=-1 reboot=t rdinit=/init cryptomgr.notests random.trust_cpu=on 8250.nr_uarts=1 no_timer_check audit=0 rcupdate.rcu_expedited=1 mitigations=off',
+    '-no-shutdown',
     '-chardev',
     'socket,id=qmp,path=/run/q,server=on,wait=off',
     '-mon',
@@ -72,23 +77,39 @@ test('the command line of a VM with network is this one', () => {
     '-blockdev',
     '{"driver":"vmdk","node-name":"root","read-only":true,"file":{"driver":"file","filename":"/state/root.vmdk","read-only":true}}',
     '-device',
-    'virtio-blk-pci,drive=root,serial=root',
+    'virtio-blk-pci,id=root,drive=root,serial=root',
     '-blockdev',
     '{"driver":"raw","node-name":"data","discard":"unmap","detect-zeroes":"unmap","file":{"driver":"file","filename":"/state/data.img","discard":"unmap"}}',
     '-device',
-    'virtio-blk-pci,drive=data,serial=data,discard=on,werror=enospc,rerror=report',
+    'virtio-blk-pci,id=data,drive=data,serial=data,discard=on,werror=enospc,rerror=report',
     '-netdev',
     'tap,id=net0,fd=3',
     '-device',
-    'virtio-net-pci,netdev=net0,mac=02:42:ac:1e:00:02,romfile=',
+    'virtio-net-pci,id=net,netdev=net0,romfile=',
   ]);
 });
 
+test('a machine that starts from a saved one differs in nothing but where it starts', () => {
+  const network = { kind: 'tap', descriptor: 3 } as const;
+  const devices = (args: readonly string[]): string[] => args.filter((_, index) => args[index - 1] === '-device');
+  const disks = { rootDescriptor: undefined, dataDisk: undefined };
+  const template = qemuArguments(build, { ...run, ...disks, memory: 'template', network });
+  const restored = qemuArguments(build, { ...run, memory: 'restored', network });
+  assert.deepEqual(devices(restored), devices(template));
+  assert.deepEqual(devices(qemuArguments(build, { ...run, network })), devices(template));
+  assert.ok(template.includes('memory-backend-file,id=memory,size=256M,mem-path=/proc/self/fd/4,share=on'));
+  assert.ok(restored.includes('memory-backend-file,id=memory,size=256M,mem-path=/proc/self/fd/4,share=off'));
+  assert.deepEqual(restored.slice(restored.indexOf('-incoming'), restored.indexOf('-incoming') + 2), [
+    '-incoming',
+    'defer',
+  ]);
+  assert.ok(!restored.includes('-kernel'));
+});
+
 test('under KVM the guest keeps its mitigations and sees the host’s processor', () => {
-  const args = qemuArguments({ ...build, accelerator: 'kvm' }, { ...run, network: undefined });
+  const args = qemuArguments({ ...build, accelerator: 'kvm' }, { ...run, network: { kind: 'tap', descriptor: 3 } });
   assert.ok(args.includes('host'));
   assert.ok(!args.some((word) => word.includes('mitigations=off')));
-  assert.ok(!args.includes('-netdev'));
 });
 
 test('QEMU is started by the launcher as an unprivileged user', () => {
@@ -97,15 +118,18 @@ test('QEMU is started by the launcher as an unprivileged user', () => {
     build,
     run,
     identity: { uid: 1_600_000_001, group: undefined },
-    network: undefined,
+    plug: { kind: 'tap', tap: 'bt1', bridge: undefined },
+    folder: '/run/vm',
     logFile: '/log',
   });
-  assert.deepEqual(args.slice(0, 9), [
+  assert.deepEqual(args.slice(0, 11), [
     '/l',
     '--uid',
     '1600000001',
     '--gid',
     '1600000001',
+    '--tap',
+    'bt1',
     '--log',
     '/log',
     '--',
@@ -150,12 +174,15 @@ test('hosts and resolv.conf hold what was asked for', () => {
       prefixLength: 22,
       mtu: 1500,
     },
+    id: '00112233445566778899aabbccddeeff'.repeat(2),
   } as unknown as Parameters<typeof configurationOf>[0];
-  const configuration = configurationOf(record, [], 1_000);
+  const configuration = configurationOf(record, [], clockAt(1_000, 77));
   assert.match(configuration.hosts, /10\.0\.0\.9\tdb\n172\.30\.0\.1\tup\n172\.30\.0\.2\tweb\.example\.org web\n$/);
   assert.equal(configuration.resolvConf, 'nameserver 172.30.0.1\nsearch example.org\noptions ndots:2\n');
   assert.deepEqual(configuration.tmpfs, [{ path: '/t', options: 'size=1m' }]);
-  assert.equal(configuration.timeNs, 1_000_000_000n);
+  assert.deepEqual(configuration.clock, { epochNs: 1_000_000_000n, boottimeNs: 77n });
+  assert.equal(configuration.machineId, '00112233445566778899aabbccddeeff\n');
+  assert.equal(productUuidOf(record), '00112233-4455-4677-8899-aabbccddeeff');
   assert.equal(configuration.entropy.length, 64);
 });
 
@@ -164,7 +191,10 @@ test('without rights the network is QEMU’s own, with a socket for each publish
     { protocol: 'tcp', guestPort: 80, hostIp: '', hostPort: 8080 },
     { protocol: 'udp', guestPort: 53, hostIp: '127.0.0.1', hostPort: 5353 },
   ] as const;
-  const args = qemuArguments(build, { ...run, network: { kind: 'user', mac: 'm', address: '10.0.2.15', ports } });
+  const args = qemuArguments(build, {
+    ...run,
+    network: { kind: 'user', isolated: false, address: '10.0.2.15', ports },
+  });
   assert.ok(
     args.includes('user,id=net0,ipv6=off,hostfwd=tcp::8080-10.0.2.15:80,hostfwd=udp:127.0.0.1:5353-10.0.2.15:53'),
   );

@@ -13,22 +13,48 @@ export interface QemuBuild {
   readonly initramfs: string;
 }
 
+/**
+ * What the network card is plugged into. All machines of one daemon have the same kind: a card's abilities are part of a
+ * saved state. The guest sets the card's address (MAC) itself.
+ */
 export type QemuNetwork =
-  | { readonly kind: 'bridge'; readonly tapDescriptor: number; readonly mac: string }
-  | { readonly kind: 'user'; readonly mac: string; readonly address: string; readonly ports: readonly PortBinding[] };
+  | { readonly kind: 'tap'; readonly descriptor: number }
+  /** QEMU's own stack; `isolated`: without a way out. */
+  | {
+      readonly kind: 'user';
+      readonly isolated: boolean;
+      readonly address: string;
+      readonly ports: readonly PortBinding[];
+    };
+
+/**
+ * Where the guest's memory comes from.
+ *
+ * `own`: the machine's alone. `template`: descriptor 4, written by the guest for others to start from. `restored`:
+ * descriptor 4 mapped privately, each page copied when it is first written; the state of the devices comes by
+ * descriptor 5.
+ */
+export type QemuMemory = 'own' | 'template' | 'restored';
+export const MEMORY_DESCRIPTOR = 4;
+export const STATE_DESCRIPTOR = 5;
 
 export interface QemuRun {
   /** Shown by ps and `info name`; holds the VM's id. */
   readonly name: string;
   readonly vcpus: number;
   readonly memoryBytes: number;
+  readonly memory: QemuMemory;
   readonly qmpSocket: string;
   readonly agentSocket: string;
-  /** VMDK descriptor; absent for an image without layers. */
+  /** VMDK descriptor; absent for an image without layers, and for a machine that gets its disks later. */
   readonly rootDescriptor: string | undefined;
-  readonly dataDisk: string;
-  readonly network: QemuNetwork | undefined;
+  /** Absent for a machine that gets its disks later. */
+  readonly dataDisk: string | undefined;
+  readonly network: QemuNetwork;
 }
+
+/** Of the disks a machine has before it has its own: as large as any that may come. */
+const PLACEHOLDER_BYTES = 16 * 2 ** 40;
 
 /**
  * Why each word is there (measured under TCG, 2026-11-21, decisions/0001): `cryptomgr.notests`, `no_timer_check`,
@@ -52,66 +78,90 @@ export function kernelArguments(accelerator: 'kvm' | 'tcg'): string[] {
   ];
 }
 
-/** The machine itself, without kernel arguments and devices: what a probe and a VM have in common. */
-export function machineArguments(build: QemuBuild, vcpus: number, memoryBytes: number): string[] {
-  const machine = `q35,accel=${build.accelerator},smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off`;
-  // 5-level page tables make every walk of TCG's software MMU longer and serve no guest of this size.
-  const cpu = build.accelerator === 'kvm' ? 'host' : 'max,la57=off';
+/** The machine itself, without kernel and devices: what a probe and a VM have in common. */
+export function machineArguments(build: QemuBuild, vcpus: number, memoryBytes: number, options = ''): string[] {
+  const machine = `q35,accel=${build.accelerator},smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off${options}`;
+  // 5-level page tables make every walk of TCG's software MMU longer and serve no guest of this size. "Enhanced" string
+  // moves are a promise of TCG's that it does not keep: byte by byte, they are its slowest way to copy a page.
+  const cpu = build.accelerator === 'kvm' ? 'host' : 'max,la57=off,erms=off,fsrm=off';
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     ...['-machine', machine, '-cpu', cpu],
     ...['-smp', String(vcpus), '-m', `${Math.ceil(memoryBytes / MIB)}M`],
     ...(build.firmware === undefined ? [] : ['-bios', build.firmware]),
-    ...['-kernel', build.kernel, '-initrd', build.initramfs],
   ];
 }
 
+/** What a machine boots. */
+export function kernelFiles(build: QemuBuild): string[] {
+  return ['-kernel', build.kernel, '-initrd', build.initramfs];
+}
+
+export type BlockNode = Readonly<Record<string, unknown>> & { readonly 'node-name': string };
+
+/** The layers of an image as one read-only disk. */
+export function rootNode(nodeName: string, descriptor: string): BlockNode {
+  const file = { driver: 'file', filename: descriptor, 'read-only': true };
+  return { driver: 'vmdk', 'node-name': nodeName, 'read-only': true, file };
+}
+
+export function dataNode(nodeName: string, path: string): BlockNode {
+  const file = { driver: 'file', filename: path, discard: 'unmap' };
+  return { driver: 'raw', 'node-name': nodeName, discard: 'unmap', 'detect-zeroes': 'unmap', file };
+}
+
+function placeholder(nodeName: string, readOnly: boolean): BlockNode {
+  return { driver: 'null-co', 'node-name': nodeName, size: PLACEHOLDER_BYTES, 'read-only': readOnly };
+}
+
+/** Paths in the machine's object tree of the two disks, for giving them another block node. */
+export const ROOT_DEVICE = '/machine/peripheral/root';
+export const DATA_DEVICE = '/machine/peripheral/data';
+
+/**
+ * The one layout of devices: every machine has all of them in the same order, so that each can start from the saved state
+ * of any other of the same build, memory and number of processors. Disks and network are what is behind the devices.
+ */
 export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
-  const disk = (options: Record<string, unknown>): string[] => ['-blockdev', JSON.stringify(options)];
+  const disk = (node: BlockNode): string[] => ['-blockdev', JSON.stringify(node)];
+  const { rootDescriptor, dataDisk } = run;
   return [
     ...['-name', `${run.name},debug-threads=on`],
-    ...machineArguments(build, run.vcpus, run.memoryBytes),
+    ...machineArguments(build, run.vcpus, run.memoryBytes, ',memory-backend=memory,suppress-vmdesc=on'),
+    // A saved state is the devices' alone, with nothing before or after them: see RunningMachine.saveDevices.
+    ...['-global', 'migration.send-configuration=off', '-object', memoryObject(run)],
+    // A restored machine is past its boot: it needs no kernel, which QEMU would read and keep.
+    ...(run.memory === 'restored'
+      ? ['-incoming', 'defer']
+      : [...kernelFiles(build), '-append', kernelArguments(build.accelerator).join(' ')]),
     // A guest that powers off or crashes leaves QEMU waiting, so that its console can still be read.
     '-no-shutdown',
-    ...['-append', kernelArguments(build.accelerator).join(' ')],
     ...['-chardev', `socket,id=qmp,path=${run.qmpSocket},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
     // A ring, so that a guest that floods its console fills 64 KiB of memory and no disk.
     ...['-chardev', 'ringbuf,id=console,size=65536', '-serial', 'chardev:console'],
     ...['-device', 'virtio-serial-pci,id=serial'],
     ...['-chardev', `socket,id=agent,path=${run.agentSocket},server=on,wait=off`],
     ...['-device', 'virtserialport,bus=serial.0,chardev=agent,name=berth.agent'],
-    ...(run.rootDescriptor === undefined
-      ? []
-      : [
-          ...disk({
-            driver: 'vmdk',
-            'node-name': 'root',
-            'read-only': true,
-            file: { driver: 'file', filename: run.rootDescriptor, 'read-only': true },
-          }),
-          ...['-device', 'virtio-blk-pci,drive=root,serial=root'],
-        ]),
-    ...disk({
-      driver: 'raw',
-      'node-name': 'data',
-      discard: 'unmap',
-      'detect-zeroes': 'unmap',
-      file: { driver: 'file', filename: run.dataDisk, discard: 'unmap' },
-    }),
+    ...disk(rootDescriptor === undefined ? placeholder('root', true) : rootNode('root', rootDescriptor)),
+    ...['-device', 'virtio-blk-pci,id=root,drive=root,serial=root'],
+    ...disk(dataDisk === undefined ? placeholder('data', false) : dataNode('data', dataDisk)),
     // A full host disk stops the VM instead of breaking its file system; it goes on after `unpause`.
-    ...['-device', 'virtio-blk-pci,drive=data,serial=data,discard=on,werror=enospc,rerror=report'],
-    ...(run.network === undefined
-      ? []
-      : [
-          ...['-netdev', netdevOf(run.network)],
-          ...['-device', `virtio-net-pci,netdev=net0,mac=${run.network.mac},romfile=`],
-        ]),
+    ...['-device', 'virtio-blk-pci,id=data,drive=data,serial=data,discard=on,werror=enospc,rerror=report'],
+    ...['-netdev', netdevOf(run.network), '-device', 'virtio-net-pci,id=net,netdev=net0,romfile='],
   ];
 }
 
+function memoryObject(run: QemuRun): string {
+  const size = `id=memory,size=${Math.ceil(run.memoryBytes / MIB)}M`;
+  if (run.memory === 'own') return `memory-backend-memfd,${size},share=on`;
+  const share = run.memory === 'template' ? 'on' : 'off';
+  return `memory-backend-file,${size},mem-path=/proc/self/fd/${MEMORY_DESCRIPTOR},share=${share}`;
+}
+
 function netdevOf(network: QemuNetwork): string {
-  if (network.kind === 'bridge') return `tap,id=net0,fd=${network.tapDescriptor}`;
+  if (network.kind === 'tap') return `tap,id=net0,fd=${network.descriptor}`;
+  if (network.isolated) return 'user,id=net0,ipv6=off,restrict=on';
   const forwards = network.ports.map(
     (port) => `hostfwd=${port.protocol}:${port.hostIp}:${port.hostPort}-${network.address}:${port.guestPort}`,
   );

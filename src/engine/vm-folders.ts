@@ -33,14 +33,6 @@ export class VmFolders {
     return `${this.state}/root.vmdk`;
   }
 
-  get qmpSocket(): string {
-    return `${this.run}/qmp`;
-  }
-
-  get agentSocket(): string {
-    return `${this.run}/agent`;
-  }
-
   /** @throws disk.full (exhausted), image.not_found (not_found) */
   async prepare(
     record: VmRecord,

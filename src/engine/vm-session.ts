@@ -7,18 +7,19 @@
 import { BerthError, messageOf } from '#base';
 import { nowMs, sleep } from '#platform';
 import type { ExecTable } from './exec-table.ts';
-import { configurationOf } from './guest-configuration.ts';
+import { clockAt, configurationOf, type GuestClock } from './guest-configuration.ts';
 import { type GuestEvents, type GuestHello, GuestLink } from './guest-link.ts';
 import { exitOfGuestShutdown } from './guest-shutdown.ts';
 import { hasMachine, type VmEffect, type VmEvent } from './lifecycle.ts';
 import type { RunningMachine } from './machine.ts';
-import type { BootTimings, ExitFacts, VmRecord } from './model.ts';
+import type { BootStage, ExitFacts, VmRecord } from './model.ts';
 import type { ProcessLog } from './process-log.ts';
 import type { Extent } from './root-disk.ts';
-import type { VmFolders } from './vm-folders.ts';
 
 /** The guest has this long from the first byte on the channel to take its configuration: TCG on a loaded host. */
 const BOOT_DEADLINE_MS = 120_000;
+/** A restored guest answers within 50 ms; when it does not, booting the kernel is the quicker way. */
+const RESTORED_DEADLINE_MS = 10_000;
 /** QEMU answers its control socket within milliseconds; a stopped one never. */
 const CONTROL_DEADLINE_MS = 10_000;
 /** A configured guest greets at once; then it is asked again. */
@@ -33,7 +34,6 @@ export const MAIN_PROCESS = 0;
 
 export interface SessionHost {
   readonly record: VmRecord;
-  readonly folders: VmFolders;
   readonly execs: ExecTable;
   log(): Promise<ProcessLog>;
   /** The layers' places on the root disk. */
@@ -41,7 +41,7 @@ export interface SessionHost {
   apply(event: VmEvent): void;
   enqueue(effect: VmEffect): void;
   happened(action: string, attributes: Readonly<Record<string, string>>): void;
-  reached(stage: keyof BootTimings): void;
+  reached(stage: BootStage): void;
   report(line: string): void;
 }
 
@@ -53,6 +53,8 @@ export class VmSession {
   #over = false;
   #guestLines = 0;
   #greeted = false;
+  #clock: GuestClock | undefined;
+  #launching = false;
 
   constructor(machine: RunningMachine, host: SessionHost) {
     this.machine = machine;
@@ -69,13 +71,38 @@ export class VmSession {
     return this.#greeted;
   }
 
-  /** From a QEMU that was just launched to a main process that runs. @throws what went wrong on the way */
-  async boot(extents: readonly Extent[]): Promise<void> {
-    const link = await this.#connect();
-    await link.hello(false, BOOT_DEADLINE_MS);
+  /**
+   * From a QEMU that was just launched to a guest program that answers.
+   *
+   * @param isRestored - it waits for its saved state instead of booting a kernel.
+   * @throws what went wrong on the way: until here nothing of the VM's own has been touched, and another try is free.
+   */
+  async greet(isRestored: boolean): Promise<void> {
+    // What ends the machine now is this call's own failure.
+    this.#launching = true;
+    try {
+      const link = await this.#connect();
+      if (isRestored) {
+        await this.machine.restore();
+        this.#host.reached('restoredMs');
+      }
+      const hello = await link.hello(false, isRestored ? RESTORED_DEADLINE_MS : BOOT_DEADLINE_MS);
+      this.#clock = clockAt(nowMs(), hello.answeredNs);
+    } catch (error) {
+      this.#over = true;
+      throw error instanceof BerthError && error.code === 'qmp.closed'
+        ? new BerthError('unavailable', 'qemu.ended', await this.machine.lastWords(), { cause: error })
+        : error;
+    }
+    this.#launching = false;
     this.#greeted = true;
     this.#host.reached('agentMs');
-    await this.#configureAndStart(link, extents);
+  }
+
+  /** From there to a main process that runs. @throws what went wrong on the way */
+  async begin(extents: readonly Extent[]): Promise<void> {
+    if (this.#link === undefined) throw new BerthError('bug', 'session.order', 'a session begins after its greeting');
+    await this.#configureAndStart(this.#link, extents);
   }
 
   /** Takes over a QEMU that an earlier daemon launched, in whatever stage it is. @throws when it does not answer */
@@ -92,6 +119,9 @@ export class VmSession {
     if (status === 'shutdown' || status === 'guest-panicked') {
       await this.#guestShutDown();
       return;
+    }
+    if (state.name === 'starting' && status !== 'running') {
+      throw new BerthError('unavailable', 'vm.half_started', `its QEMU was still being filled (${String(status)})`);
     }
     const isStopped = status === 'paused' || status === 'io-error';
     if (isStopped && state.name !== 'paused') {
@@ -156,8 +186,8 @@ export class VmSession {
   }
 
   async #connect(): Promise<GuestLink> {
-    const { folders, record } = this.#host;
-    const stream = await this.machine.connect(folders.qmpSocket, folders.agentSocket, {
+    const { record } = this.#host;
+    const stream = await this.machine.connect({
       onGone: () => void this.#gone(),
       onQmpEvent: (name, data) => this.#onQmpEvent(name, data),
     });
@@ -194,20 +224,30 @@ export class VmSession {
   }
 
   async #configureAndStart(link: GuestLink, extents: readonly Extent[]): Promise<void> {
-    await link.configure(configurationOf(this.#host.record, extents, nowMs()));
-    this.#host.reached('configuredMs');
-    await this.#startMain(link);
+    const clock = this.#clock ?? clockAt(nowMs(), 0);
+    const configured = link.configure(configurationOf(this.#host.record, extents, clock));
+    // Sent right behind: the guest starts the process in the same breath, and refuses when it could not prepare.
+    const started = this.#startMain(link, configured);
+    started.catch(() => {});
+    await configured;
+    this.#host.reached('rootfsMs');
+    await started;
   }
 
-  async #startMain(link: GuestLink): Promise<void> {
+  async #startMain(link: GuestLink, prepared: Promise<unknown>): Promise<void> {
     const { process, terminal } = this.#host.record.spec;
-    await link.start(MAIN_PROCESS, process, terminal);
-    this.#host.reached('startedMs');
+    const started = link.start(MAIN_PROCESS, process, terminal);
+    started.catch(() => {});
+    // Why it could not be prepared says more than that it was not.
+    await prepared;
+    await started;
+    this.#host.reached('processMs');
     if (!this.#over) this.#host.apply({ type: 'process_started' });
   }
 
   async #greetAgain(link: GuestLink): Promise<void> {
     const hello = await link.hello(true, REJOIN_DEADLINE_MS);
+    this.#clock = clockAt(nowMs(), hello.answeredNs);
     if (hello.phase === 'fresh') this.#greeted = true;
     if (hello.phase === 'fresh') await this.#configureAndStart(link, await this.#host.layers());
     else await this.#resumeProcesses(link, hello);
@@ -226,7 +266,7 @@ export class VmSession {
     if (hello.processes.some((process) => process.id === MAIN_PROCESS)) {
       if (isStarting) this.#host.apply({ type: 'process_started' });
     } else if (hello.phase === 'configured' && isStarting) {
-      await this.#startMain(link);
+      await this.#startMain(link, Promise.resolve());
     } else {
       // The main process is gone and acknowledged: the daemon died while the guest was ending.
       this.#host.enqueue('tear_down');
@@ -248,7 +288,7 @@ export class VmSession {
   }
 
   #onQmpEvent(name: string, data: Readonly<Record<string, unknown>>): void {
-    if (this.#over) return;
+    if (this.#over || this.#launching) return;
     if (name === 'SHUTDOWN' && data['guest'] === true) void this.#guestShutDown();
     if (name === 'BLOCK_IO_ERROR' && data['action'] === 'stop') {
       const error = 'the host disk is full: the VM stopped before losing anything; free some space, then unpause it';
@@ -266,7 +306,7 @@ export class VmSession {
 
   /** The control socket closed and nobody here asked for it. */
   async #gone(): Promise<void> {
-    if (this.#over || this.#killing || !hasMachine(this.#host.record.state)) return;
+    if (this.#over || this.#killing || this.#launching || !hasMachine(this.#host.record.state)) return;
     const error = await this.machine.lastWords();
     if (!this.#over) this.#host.apply({ type: 'machine_gone', exit: killed(error) });
   }

@@ -10,10 +10,12 @@ import type { Exec, ExecSpec } from './exec.ts';
 import { ExecTable } from './exec-table.ts';
 import type { GuestLink } from './guest-link.ts';
 import { decide, hasMachine, type VmEffect, type VmEvent } from './lifecycle.ts';
-import { RunningMachine } from './machine.ts';
-import type { BootTimings, ExitFacts, TerminalSize, VmRecord } from './model.ts';
+import { type LaunchPlan, type NetworkPlug, RunningMachine } from './machine.ts';
+import type { BootStage, BootTimings, ExitFacts, NetworkAttachment, TerminalSize, VmRecord } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
 import { ProcessLog } from './process-log.ts';
+import type { QemuBuild } from './qemu-command.ts';
+import type { Extent } from './root-disk.ts';
 import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
 import { killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
@@ -60,8 +62,9 @@ export class Vm {
     return this.#folders.state;
   }
 
+  /** Where its machine's sockets are. */
   get runFolder(): string {
-    return this.#folders.run;
+    return this.#record.machine?.folder ?? this.#folders.run;
   }
 
   get logPath(): string {
@@ -280,6 +283,15 @@ export class Vm {
       this.#lastError = undefined;
     } catch (error) {
       if (this.#gone || this.#session !== session || !hasMachine(this.#record.state)) return;
+      if (error instanceof BerthError && error.code === 'vm.half_started') {
+        // Nothing of the VM has run yet: the start begins anew.
+        this.#session = undefined;
+        await session.end();
+        this.#ports.log(`VM ${this.#record.name}: its start begins anew: ${error.message}`);
+        await this.#ports.network?.detach(this.#record.id);
+        this.#enqueue('boot');
+        return;
+      }
       const why = `it could not be taken over: ${messageOf(error)}; ${await session.machine.describeSilence()}`;
       this.#ports.log(`VM ${this.#record.name}: ${why}`);
       this.#lastError = new BerthError('timeout', 'vm.unresponsive', why);
@@ -412,33 +424,82 @@ export class Vm {
       await this.#ports.network?.detach(id);
       return;
     }
-    const machine = await RunningMachine.launch({
+    this.#mark('queuedMs');
+    const session = (await this.#cloned(build, extents, network)) ?? (await this.#booted(build, extents, network));
+    if (session !== undefined) await session.begin(extents);
+    else await this.#ports.network?.detach(id);
+  }
+
+  /** From a template; undefined when there is none or it did not work out, and when this start is over. */
+  async #cloned(build: QemuBuild, extents: readonly Extent[], network: Attached): Promise<VmSession | undefined> {
+    const { spec, run } = this.#record;
+    const { templates } = this.#settings;
+    const template = await templates?.obtain(build, { vcpus: spec.vcpus, memoryBytes: spec.memoryBytes });
+    if (templates === undefined || template === undefined || !this.#isStarting(run)) return undefined;
+    try {
+      const plan = this.#plan(build, extents, network, 'restored');
+      const memory = { path: template.memory.path, sealed: true };
+      const session = await this.#launch({ ...plan, memory, stateFile: template.stateFile }, 'clone', network);
+      templates.cloneWorked(template);
+      return session;
+    } catch (error) {
+      if (!this.#isStarting(run)) throw error;
+      this.#ports.log(`VM ${this.#record.name}: no clone, it boots its kernel instead: ${messageOf(error)}`);
+      this.#settings.counters.cloneFailures += 1;
+      await templates.cloneFailed(template);
+      // What the first try left there would be in the way of the second.
+      await this.#folders.prepareRun(this.#record.uid);
+      return undefined;
+    }
+  }
+
+  async #booted(build: QemuBuild, extents: readonly Extent[], network: Attached): Promise<VmSession | undefined> {
+    if (!this.#isStarting(this.#record.run)) return undefined;
+    return await this.#launch(this.#plan(build, extents, network, 'own'), 'boot', network);
+  }
+
+  #plan(build: QemuBuild, extents: readonly Extent[], network: Attached, memory: 'own' | 'restored'): LaunchPlan {
+    const { id, spec, uid } = this.#record;
+    return {
       launcher: this.#settings.launcher,
       build,
       identity: this.#settings.firstUid === undefined ? undefined : { uid, group: this.#settings.kvmGroup },
-      network,
+      plug: plugOf(id, network, this.#settings.firstUid !== undefined),
+      folder: this.#folders.run,
       logFile: this.#folders.qemuLog,
       run: {
         name: `berth-${shortId(id)}`,
         vcpus: spec.vcpus,
         memoryBytes: spec.memoryBytes,
-        qmpSocket: this.#folders.qmpSocket,
-        agentSocket: this.#folders.agentSocket,
+        memory,
         rootDescriptor: extents.length === 0 ? undefined : this.#folders.rootDescriptor,
         dataDisk: this.#folders.dataDisk,
       },
-    });
+    };
+  }
+
+  /** A machine whose guest answers; undefined when the VM was ended meanwhile. @throws why there is none */
+  async #launch(plan: LaunchPlan, way: 'clone' | 'boot', network: Attached): Promise<VmSession | undefined> {
+    const { run } = this.#record;
+    const machine = await RunningMachine.launch(plan);
     if (!this.#isStarting(run)) {
       // Killed or removed in the meantime; its tear-down could not know of this QEMU.
       await machine.kill();
-      await this.#ports.network?.detach(id);
-      return;
+      return undefined;
     }
     const session = new VmSession(machine, this.#host());
     this.#session = session;
-    const boot = this.#timed({}, 'spawnedMs');
+    const boot = this.#timed({ ...this.#record.boot, way }, 'spawnedMs');
     this.#save({ ...this.#record, machine: machine.identity, network, boot });
-    await session.boot(extents);
+    try {
+      await session.greet(way === 'clone');
+    } catch (error) {
+      await session.end();
+      if (this.#session === session) this.#session = undefined;
+      throw error;
+    }
+    this.#settings.counters[way] += 1;
+    return session;
   }
 
   #isStarting(run: number): boolean {
@@ -520,7 +581,6 @@ export class Vm {
       get record() {
         return vm.#record;
       },
-      folders: this.#folders,
       execs: this.execs,
       log: () => this.log(),
       layers: () => this.#folders.writeRootDescriptor(this.#record, this.#ports),
@@ -532,18 +592,32 @@ export class Vm {
     };
   }
 
-  #timed(boot: BootTimings, stage: keyof BootTimings): BootTimings {
+  #timed(boot: BootTimings, stage: BootStage): BootTimings {
     return { ...boot, [stage]: Math.round(monotonicMs() - this.#startedAtMonotonicMs) };
   }
 
   /** Kept in memory until the next store: timings are not worth a write of their own. */
-  #mark(stage: keyof BootTimings): void {
+  #mark(stage: BootStage): void {
     this.#record = { ...this.#record, boot: this.#timed(this.#record.boot, stage) };
   }
 
   #happened(action: string, attributes: Readonly<Record<string, string>>): void {
     this.#ports.onHappening({ action, vm: this.#record, attributes, timeMs: nowMs() });
   }
+}
+
+type Attached = NetworkAttachment | undefined;
+
+/** A VM without a network has a card too, plugged into nothing. */
+function plugOf(id: string, network: Attached, isRoot: boolean): NetworkPlug {
+  if (network?.kind === 'bridge') return { kind: 'tap', tap: network.tap, bridge: network.bridge };
+  if (isRoot) return { kind: 'tap', tap: `bt${shortId(id)}`, bridge: undefined };
+  return {
+    kind: 'user',
+    isolated: network === undefined,
+    address: network?.address ?? '',
+    ports: network?.ports ?? [],
+  };
 }
 
 function exitOf(state: VmRecord['state']): { exitCode: number; error: string } {

@@ -50,6 +50,79 @@ export async function spawnDetached(argv: readonly [string, ...string[]]): Promi
   return { pid: child.pid ?? -1, ended };
 }
 
+/** A detached process one can talk to in lines while both are there. */
+export interface TalkingProcess extends DetachedProcess {
+  /** The next line it says. @throws process.silent (timeout), process.ended (unavailable) with its standard error */
+  nextLine(deadlineMs: number): Promise<string>;
+  say(line: string): void;
+  /** Closes the talk; the process goes on or ends as it sees fit. */
+  hangUp(): void;
+}
+
+/** As `spawnDetached`, with standard streams that are pipes to us. @throws process.not_found (unavailable) */
+export async function spawnTalking(argv: readonly [string, ...string[]]): Promise<TalkingProcess> {
+  const [command, ...args] = argv;
+  const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
+  const child = spawn(command, args, { detached: true, stdio: 'pipe', env, cwd: '/' });
+  const ended = new Promise<{ exitCode: number | null; signal: string | null }>((resolve) => {
+    child.once('exit', (exitCode, signal) => resolve({ exitCode, signal }));
+  });
+  await new Promise<void>((resolve, reject) => {
+    child.once('spawn', resolve);
+    child.once('error', (error) =>
+      reject(new BerthError('unavailable', 'process.not_found', `cannot run ${command}`, { cause: error })),
+    );
+  });
+  child.unref();
+  let words = '';
+  let text = '';
+  let isOver = false;
+  let rouse: () => void = () => {};
+  child.stdout.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+    rouse();
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    words = (words + chunk.toString()).slice(-1_000);
+  });
+  child.stdin.on('error', () => {});
+  child.once('close', () => {
+    isOver = true;
+    rouse();
+  });
+  const nextLine = async (deadlineMs: number): Promise<string> => {
+    const until = monotonicMs() + deadlineMs;
+    for (;;) {
+      const end = text.indexOf('\n');
+      if (end >= 0) {
+        const line = text.slice(0, end);
+        text = text.slice(end + 1);
+        return line;
+      }
+      if (isOver)
+        throw new BerthError('unavailable', 'process.ended', `${command} ended: ${words.trim() || 'without a word'}`);
+      const leftMs = until - monotonicMs();
+      if (leftMs <= 0)
+        throw new BerthError('timeout', 'process.silent', `${command} said nothing for ${deadlineMs} ms`);
+      const limit = new AbortController();
+      const news = new Promise<void>((resolve) => {
+        rouse = resolve;
+      });
+      await Promise.race([news, sleep(leftMs, limit.signal).catch(() => {})]);
+      limit.abort();
+    }
+  };
+  return {
+    pid: child.pid ?? -1,
+    ended,
+    nextLine,
+    say: (line) => void child.stdin.write(`${line}\n`),
+    hangUp: () => {
+      for (const pipe of [child.stdin, child.stdout, child.stderr]) pipe.destroy();
+    },
+  };
+}
+
 /**
  * As `spawnDetached`, with the caller's environment and the output appended to a file.
  *

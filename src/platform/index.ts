@@ -13,6 +13,8 @@ export {
   signalProcess,
   spawnDaemon,
   spawnDetached,
+  spawnTalking,
+  type TalkingProcess,
 } from './host-process.ts';
 export {
   type HttpRequest,

@@ -43,9 +43,8 @@ function padded(bytes: Buffer): Buffer {
 }
 
 /**
- * Modules the guest program needs, in the order of its boot: those after the marker are loaded when the guest is
- * configured, so that a template paused before meets the disks and the network card of its clones; the network's only
- * when it has one.
+ * Modules the guest program needs, in the order of its boot. All are loaded before it greets: a template holds the
+ * drivers bound to the devices of the one layout, and its clones find them so.
  */
 export const GUEST_MODULES: readonly string[] = [
   'virtio_pci',
@@ -53,9 +52,7 @@ export const GUEST_MODULES: readonly string[] = [
   'virtio_console',
   'erofs',
   'overlay',
-  '@configure',
   'virtio_blk',
-  '@network',
   'virtio_net',
 ];
 
@@ -108,10 +105,7 @@ export function orderModules(
     modules.set(name, withoutSignature(module));
     order.push(name);
   };
-  for (const name of wanted) {
-    if (name.startsWith('@')) order.push(name);
-    else add(name, []);
-  }
+  for (const name of wanted) add(name, []);
   return { order, modules };
 }
 
@@ -124,9 +118,7 @@ export function buildInitramfs(guestProgram: Uint8Array, load: (name: string) =>
     { path: 'dev/console', mode: CHARACTER_DEVICE, device: [5, 1] },
     { path: 'init', mode: PROGRAM, data: guestProgram },
     { path: 'modules', mode: FOLDER },
-    ...order
-      .filter((name) => modules.has(name))
-      .map((name) => ({ path: `modules/${name}`, mode: FILE, data: modules.get(name) ?? new Uint8Array() })),
+    ...order.map((name) => ({ path: `modules/${name}`, mode: FILE, data: modules.get(name) ?? new Uint8Array() })),
     { path: 'modules/order', mode: FILE, data: Buffer.from(`${order.join('\n')}\n`) },
   ]);
 }

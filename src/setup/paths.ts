@@ -14,6 +14,8 @@ export interface Installation {
   readonly initramfs: string;
   readonly guestProgram: string;
   readonly launcher: string;
+  /** Keeps and copies guests' memory. */
+  readonly memoryProgram: string;
   /** Prints plain `berth ps` without Node. */
   readonly fastList: string;
   /** Folder of the bundled command line; `main.cjs` starts it. */
@@ -37,6 +39,7 @@ export function installationAt(root: string): Installation {
     initramfs: `${build}/initramfs.cpio`,
     guestProgram: `${build}/guest-init`,
     launcher: `${build}/berth-launch`,
+    memoryProgram: `${build}/berth-memory`,
     fastList: `${build}/berth-ps`,
     cli: `${build}/cli`,
     daemonFolder: `${build}/daemon`,

@@ -178,11 +178,12 @@ async function prepareBare(daemon: TestDaemon): Promise<BareSide> {
     await runChecked(['cp', '--sparse=always', emptyDisk, dataDisk]);
     const [qmpSocket, agentSocket] = [join(folder, 'qmp'), join(folder, 'agent')];
     for (const path of [qmpSocket, agentSocket]) rmSync(path, { force: true });
-    const network = { kind: 'bridge' as const, tapDescriptor: 3, mac: '02:42:ac:1e:03:fe' };
+    const network = { kind: 'tap' as const, descriptor: 3 };
     const args = qemuArguments(build, {
       name: 'bare',
       vcpus: 1,
       memoryBytes: MEMORY_BYTES,
+      memory: 'own',
       qmpSocket,
       agentSocket,
       rootDescriptor: join(folder, 'root.vmdk'),

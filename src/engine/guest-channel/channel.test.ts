@@ -222,8 +222,9 @@ test('messages and fields of a newer guest are skipped', async () => {
   const { guest, channel, closed } = await joined();
   guest.say(200, 1, Buffer.from('anything'));
   const ping = channel.ping();
-  guest.say(136, guest.sent.at(-1)?.id ?? 0, new FieldWriter().text(999, 'new').finish());
-  await ping;
+  const newer = Buffer.concat([Buffer.from([7, 0, 0, 0, 0, 0, 0, 0]), new FieldWriter().text(999, 'new').finish()]);
+  guest.say(136, guest.sent.at(-1)?.id ?? 0, newer);
+  assert.equal(await ping, 7);
   assert.equal(closed(), undefined);
 });
 

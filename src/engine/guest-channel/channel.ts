@@ -206,12 +206,14 @@ export class GuestChannel {
     return await this.#ask('MEMORY', (request) => ({ type: 'memory', request }));
   }
 
-  async ping(deadlineMs: number = REQUEST_DEADLINE_MS): Promise<void> {
-    await this.#ask('PING', (request) => ({ type: 'ping', request }), deadlineMs);
+  /** The guest's CLOCK_BOOTTIME in nanoseconds when it answered; 0 from one that does not say. */
+  async ping(deadlineMs: number = REQUEST_DEADLINE_MS): Promise<number> {
+    return await this.#ask('PING', (request) => ({ type: 'ping', request }), deadlineMs);
   }
 
-  setClock(epochNs: bigint): void {
-    this.#send({ type: 'set-clock', epochNs });
+  /** @param boottimeNs - the guest's CLOCK_BOOTTIME when it was `epochNs`; absent: when the message arrives. */
+  setClock(epochNs: bigint, boottimeNs?: bigint): void {
+    this.#send({ type: 'set-clock', epochNs, boottimeNs });
   }
 
   /** Kills all processes, flushes, powers off; `onSynced` tells when it is flushed. */
@@ -300,7 +302,7 @@ export class GuestChannel {
         this.#requests.answer(`MEMORY ${message.request}`, message.memory);
         break;
       case 'pong':
-        this.#requests.answer(`PING ${message.request}`, undefined);
+        this.#requests.answer(`PING ${message.request}`, message.boottimeNs);
         break;
       case 'log':
         this.#handlers.onLog(message.text);

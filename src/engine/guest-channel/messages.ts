@@ -36,13 +36,18 @@ export interface GuestConfiguration {
   readonly network?: GuestNetwork;
   readonly readOnlyRoot?: boolean;
   readonly tmpfs?: readonly { readonly mountPoint: string; readonly options: string }[];
+  /** The time, and the guest's CLOCK_BOOTTIME at that moment; without the latter it is the time of arrival. */
   readonly epochNs?: bigint;
+  readonly boottimeNs?: bigint;
   /** 64 bytes. */
   readonly entropy?: Uint8Array;
   readonly shmBytes?: number;
   readonly sysctls?: Readonly<Record<string, string>>;
   /** Made when missing. */
   readonly workingDirectory?: string;
+  /** 32 hexadecimal digits and a newline, for an image that has /etc/machine-id. */
+  readonly machineId?: string;
+  readonly productUuid?: string;
 }
 
 export interface GuestProcessSpec {
@@ -85,7 +90,7 @@ export type HostMessage =
   | { readonly type: 'ping'; readonly request: number }
   | { readonly type: 'poweroff' }
   | { readonly type: 'memory'; readonly request: number }
-  | { readonly type: 'set-clock'; readonly epochNs: bigint };
+  | { readonly type: 'set-clock'; readonly epochNs: bigint; readonly boottimeNs: bigint | undefined };
 
 export type GuestPhase = 'fresh' | 'configured' | 'ending';
 
@@ -107,6 +112,8 @@ export interface GuestHello {
   readonly processes: readonly GuestProcessState[];
   /** CLOCK_BOOTTIME nanoseconds at which the guest program started. */
   readonly startedNs: number;
+  /** CLOCK_BOOTTIME nanoseconds when it answered; 0 from a guest program that does not say. */
+  readonly answeredNs: number;
 }
 
 export type StartOutcome =
@@ -169,7 +176,8 @@ export type GuestMessage =
   | { readonly type: 'exited'; readonly id: number; readonly exit: ProcessExit }
   | { readonly type: 'stdin-window'; readonly id: number; readonly offset: number }
   | { readonly type: 'top-reply'; readonly request: number; readonly entries: readonly GuestTopEntry[] }
-  | { readonly type: 'pong'; readonly request: number }
+  /** `boottimeNs`: the guest's CLOCK_BOOTTIME when it answered; 0 from one that does not say. */
+  | { readonly type: 'pong'; readonly request: number; readonly boottimeNs: number }
   | { readonly type: 'log'; readonly text: string }
   | { readonly type: 'synced' }
   | { readonly type: 'memory-reply'; readonly request: number; readonly memory: GuestMemory }
@@ -213,7 +221,7 @@ export function encodeMessage(message: HostMessage): Buffer {
     case 'memory':
       return encodeFrames(14, message.request, none);
     case 'set-clock':
-      return encodeFrames(15, 0, u64(message.epochNs));
+      return encodeFrames(15, 0, encodeClock(message.epochNs, message.boottimeNs));
   }
 }
 
@@ -227,12 +235,19 @@ function encodeConfiguration(configuration: GuestConfiguration): Buffer {
   if (configuration.network !== undefined) fields.bytes(6, encodeNetwork(configuration.network));
   if (configuration.readOnlyRoot === true) fields.u32(7, 1);
   for (const { mountPoint, options } of configuration.tmpfs ?? []) fields.text(8, `${mountPoint}\0${options}`);
-  if (configuration.epochNs !== undefined) fields.u64(9, configuration.epochNs);
+  if (configuration.epochNs !== undefined)
+    fields.bytes(9, encodeClock(configuration.epochNs, configuration.boottimeNs));
   if (configuration.entropy !== undefined) fields.bytes(10, configuration.entropy);
   if (configuration.shmBytes !== undefined) fields.u64(11, configuration.shmBytes);
   for (const [name, value] of Object.entries(configuration.sysctls ?? {})) fields.text(12, `${name}=${value}`);
   if (configuration.workingDirectory !== undefined) fields.text(13, configuration.workingDirectory);
+  if (configuration.machineId !== undefined) fields.text(14, configuration.machineId);
+  if (configuration.productUuid !== undefined) fields.text(15, configuration.productUuid);
   return fields.finish();
+}
+
+function encodeClock(epochNs: bigint, boottimeNs: bigint | undefined): Buffer {
+  return Buffer.concat([u64(epochNs), ...(boottimeNs === undefined ? [] : [u64(boottimeNs)])]);
 }
 
 function encodeNetwork(network: GuestNetwork): Buffer {
@@ -294,7 +309,7 @@ export function decodeMessage(frame: Frame): GuestMessage {
     case 135:
       return { type: 'top-reply', request: id, entries: new Fields(payload).all(1).map(decodeTopEntry) };
     case 136:
-      return { type: 'pong', request: id };
+      return { type: 'pong', request: id, boottimeNs: payload.length < 8 ? 0 : readU64(payload, 0) };
     case 137:
       return { type: 'log', text: payload.toString('utf8') };
     case 138:
@@ -319,6 +334,7 @@ function decodeHelloAck(payload: Buffer): GuestMessage {
     bootId: fields.text(4) ?? '',
     processes: fields.all(5).map(decodeProcessState),
     startedNs: fields.u64(6) ?? 0,
+    answeredNs: fields.u64(7) ?? 0,
   };
   return { type: 'hello-ack', nonce: payload.subarray(0, NONCE_BYTES), hello };
 }

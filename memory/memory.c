@@ -1,0 +1,253 @@
+/*
+ * berth-memory: keeps or copies the memory of a machine, outside of berthd and of QEMU.
+ *
+ *   berth-memory hold SIZE NAME            an empty memory of SIZE bytes, for a template to be made in
+ *   berth-memory copy PID START END NAME   the memory that process PID has mapped from START to END (hexadecimal), held
+ *   berth-memory save PID START END FILE   the same, into FILE (which must not exist), sparse; then it ends
+ *
+ * A held memory is a memfd on descriptor 3: `/proc/PID/fd/3` is its name for those who may look there. Once sealed
+ * nobody can change it any more, not even a process that opened it for writing, as QEMU does to map it privately.
+ * NAME is only for people and for finding the process again.
+ *
+ * Talk: `held` on standard output once descriptor 3 is there (after the copy); `seal` on standard input, answered by
+ * `sealed`. A copy is sealed from the start. When standard input ends before the seal, the holder ends: what was being
+ * made is of no use. Sealed, it stays until it is killed, whoever started it. Failure: a line on standard error, exit 1.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MEMORY_DESCRIPTOR 3
+#define PAGE 4096u
+#define CHUNK_PAGES 256u
+
+#ifndef F_ADD_SEALS
+#define F_ADD_SEALS 1033
+#endif
+#define ALL_SEALS (0x1 | 0x2 | 0x4 | 0x8) /* F_SEAL_SEAL, SHRINK, GROW, WRITE */
+
+static _Noreturn void fail(const char *what, const char *name)
+{
+	fprintf(stderr, "berth-memory: %s %s: %s\n", what, name, strerror(errno));
+	_exit(1);
+}
+
+static uint64_t parse(const char *text, int base)
+{
+	char *end;
+	errno = 0;
+	uint64_t value = strtoull(text, &end, base);
+	if (errno || *end || end == text) {
+		errno = EINVAL;
+		fail("not a number:", text);
+	}
+	return value;
+}
+
+static void say(const char *line)
+{
+	if (write(1, line, strlen(line)) < 0)
+		return; /* nobody listens any more: the next read says so */
+}
+
+/* ---- holding ---- */
+
+static int make_memory(const char *name, uint64_t size)
+{
+	int fd = (int)syscall(SYS_memfd_create, name, MFD_ALLOW_SEALING | MFD_CLOEXEC);
+	if (fd < 0 || ftruncate(fd, (off_t)size))
+		fail("cannot make a memory of", name);
+	if (fd == MEMORY_DESCRIPTOR)
+		return fd;
+	if (dup3(fd, MEMORY_DESCRIPTOR, O_CLOEXEC) < 0)
+		fail("cannot move", name);
+	close(fd);
+	return MEMORY_DESCRIPTOR;
+}
+
+static void seal(int fd)
+{
+	if (fcntl(fd, F_ADD_SEALS, ALL_SEALS))
+		fail("cannot seal", "the memory");
+}
+
+static _Noreturn void keep(void)
+{
+	int null = open("/dev/null", O_RDWR);
+	for (int i = 0; null >= 0 && i < 3; i++)
+		dup2(null, i);
+	for (;;)
+		pause();
+}
+
+static void await_seal(int fd)
+{
+	char line[64];
+	size_t length = 0;
+	while (length < sizeof line - 1) {
+		ssize_t count = read(0, line + length, sizeof line - 1 - length);
+		if (count < 0 && errno == EINTR)
+			continue;
+		if (count <= 0)
+			_exit(0);
+		length += (size_t)count;
+		line[length] = '\0';
+		if (!strcmp(line, "seal\n"))
+			break;
+	}
+	seal(fd);
+	say("sealed\n");
+}
+
+/* ---- copying ---- */
+
+struct source {
+	int memory;   /* /proc/PID/mem */
+	int pages;    /* /proc/PID/pagemap */
+	int file;     /* what is mapped there, or -1 */
+	uint64_t start, file_offset;
+};
+
+static int open_of(const char *pid, const char *name, int flags)
+{
+	char path[128];
+	snprintf(path, sizeof path, "/proc/%s/%s", pid, name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+/* A page that the process has neither touched nor finds in the mapped file is zero and need not be read. */
+static int next_file_data(const struct source *source, uint64_t offset, uint64_t *begin, uint64_t *end)
+{
+	off_t data = source->file < 0 ? -1 : lseek(source->file, (off_t)(source->file_offset + offset), SEEK_DATA);
+	if (data < 0)
+		return 0;
+	off_t hole = lseek(source->file, data, SEEK_HOLE);
+	*begin = (uint64_t)data - source->file_offset;
+	*end = hole < 0 ? UINT64_MAX : (uint64_t)hole - source->file_offset;
+	return 1;
+}
+
+static int is_zero(const uint8_t *page)
+{
+	return page[0] == 0 && memcmp(page, page + 1, PAGE - 1) == 0;
+}
+
+static void write_all(int fd, const uint8_t *data, size_t length, uint64_t at, const char *name)
+{
+	while (length) {
+		ssize_t count = pwrite(fd, data, length, (off_t)at);
+		if (count <= 0)
+			fail("cannot write", name);
+		data += count;
+		at += (uint64_t)count;
+		length -= (size_t)count;
+	}
+}
+
+static void copy_run(const struct source *source, int to, uint64_t offset, uint64_t pages, const char *name)
+{
+	static uint8_t buffer[CHUNK_PAGES * PAGE];
+	size_t length = (size_t)pages * PAGE, have = 0;
+	while (have < length) {
+		ssize_t count = pread(source->memory, buffer + have, length - have,
+				      (off_t)(source->start + offset + have));
+		if (count <= 0)
+			fail("cannot read the memory for", name);
+		have += (size_t)count;
+	}
+	for (uint64_t first = 0; first < pages;) {
+		if (is_zero(buffer + first * PAGE)) {
+			first++;
+			continue;
+		}
+		uint64_t last = first + 1;
+		while (last < pages && !is_zero(buffer + last * PAGE))
+			last++;
+		write_all(to, buffer + first * PAGE, (size_t)(last - first) * PAGE, offset + first * PAGE, name);
+		first = last;
+	}
+}
+
+static void copy_memory(const struct source *source, uint64_t size, int to, const char *name)
+{
+	static uint64_t entries[CHUNK_PAGES];
+	uint64_t begin = 0, end = 0;
+	int more = next_file_data(source, 0, &begin, &end);
+	for (uint64_t offset = 0; offset < size; offset += CHUNK_PAGES * PAGE) {
+		uint64_t pages = (size - offset) / PAGE < CHUNK_PAGES ? (size - offset) / PAGE : CHUNK_PAGES;
+		if (pread(source->pages, entries, pages * 8, (off_t)((source->start + offset) / PAGE * 8)) !=
+		    (ssize_t)(pages * 8))
+			fail("cannot read the page map for", name);
+		uint64_t run = 0;
+		for (uint64_t i = 0; i <= pages; i++) {
+			uint64_t at = offset + i * PAGE;
+			while (more && end <= at)
+				more = next_file_data(source, at, &begin, &end);
+			/* Bits 63 and 62: present, swapped out. */
+			int used = i < pages && ((entries[i] >> 62) || (more && begin <= at));
+			if (used) {
+				run++;
+			} else if (run) {
+				copy_run(source, to, at - run * PAGE, run, name);
+				run = 0;
+			}
+		}
+	}
+}
+
+static struct source open_source(const char *pid, const char *start, const char *end)
+{
+	char range[64];
+	struct source source = { .start = parse(start, 16) };
+	parse(end, 16);
+	source.memory = open_of(pid, "mem", O_RDONLY);
+	source.pages = open_of(pid, "pagemap", O_RDONLY);
+	snprintf(range, sizeof range, "map_files/%s-%s", start, end);
+	source.file = open_of(pid, range, O_RDONLY);
+	if (source.memory < 0 || source.pages < 0 || source.file < 0)
+		fail("cannot look into process", pid);
+	return source;
+}
+
+int main(int argc, char **argv)
+{
+	signal(SIGPIPE, SIG_IGN);
+	if (argc == 4 && !strcmp(argv[1], "hold")) {
+		int fd = make_memory(argv[3], parse(argv[2], 10));
+		say("held\n");
+		await_seal(fd);
+		keep();
+	}
+	if (argc == 6 && (!strcmp(argv[1], "copy") || !strcmp(argv[1], "save"))) {
+		struct source source = open_source(argv[2], argv[3], argv[4]);
+		uint64_t size = parse(argv[4], 16) - source.start;
+		if (!strcmp(argv[1], "copy")) {
+			int fd = make_memory(argv[5], size);
+			copy_memory(&source, size, fd, argv[5]);
+			seal(fd);
+			say("held\n");
+			close(source.memory);
+			close(source.pages);
+			close(source.file);
+			keep();
+		}
+		int fd = open(argv[5], O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (fd < 0 || ftruncate(fd, (off_t)size))
+			fail("cannot make", argv[5]);
+		copy_memory(&source, size, fd, argv[5]);
+		if (fsync(fd) || close(fd))
+			fail("cannot write", argv[5]);
+		return 0;
+	}
+	fprintf(stderr, "usage: berth-memory hold SIZE NAME | copy PID START END NAME | save PID START END FILE\n");
+	return 1;
+}

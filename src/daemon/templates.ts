@@ -1,0 +1,35 @@
+/** The templates of this daemon: where, how large, and whether at all. */
+import { GIB } from '#base';
+import { type NetworkPlug, Templates } from '#engine';
+import { hostFacts } from '#platform';
+import type { Installation } from '#setup';
+import { kvmGroup, TEMPLATE_UID } from './qemu.ts';
+import type { DaemonSettings } from './settings.ts';
+
+/** Of the host's memory, for all templates together. */
+const BUDGET_SHARE = 0.25;
+const MAX_BUDGET_BYTES = 4 * GIB;
+
+/** BERTH_TEMPLATES=off: every start boots its kernel. BERTH_TEMPLATES_BYTES: another budget. */
+export async function openTemplates(
+  settings: DaemonSettings,
+  installation: Installation,
+  log: (line: string) => void,
+): Promise<Templates | undefined> {
+  if (process.env['BERTH_TEMPLATES'] === 'off') return undefined;
+  const { isRoot } = settings;
+  const plug = (tap: string): NetworkPlug =>
+    isRoot ? { kind: 'tap', tap, bridge: undefined } : { kind: 'user', isolated: true, address: '', ports: [] };
+  return new Templates({
+    folder: `${settings.runFolder}/templates`,
+    budgetBytes:
+      Number(process.env['BERTH_TEMPLATES_BYTES']) ||
+      Math.min(hostFacts().memoryBytes * BUDGET_SHARE, MAX_BUDGET_BYTES),
+    launcher: installation.launcher,
+    memoryProgram: installation.memoryProgram,
+    identity: isRoot ? { uid: TEMPLATE_UID, group: await kvmGroup() } : undefined,
+    plug,
+    plugKind: plug('').kind,
+    log,
+  });
+}
