@@ -36,7 +36,7 @@ export interface QemuRun {
  * host, since it concerns only the guest against its own processes, and only under TCG, which does not speculate.
  *
  * The rest is idle time (decisions/0008): `tsc=reliable` holds under TCG alone, where QEMU gives all processors one
- * counter that never goes back; `nowatchdog` and `psi=0` end a wake-up every 4 s and every 2 s.
+ * counter that never goes back; `psi=0` ends a wake-up every 2 s.
  */
 export function kernelArguments(accelerator: 'kvm' | 'tcg'): string[] {
   return [
@@ -51,7 +51,7 @@ export function kernelArguments(accelerator: 'kvm' | 'tcg'): string[] {
     'no_timer_check',
     'audit=0',
     'rcupdate.rcu_expedited=1',
-    ...(accelerator === 'tcg' ? ['mitigations=off', 'tsc=reliable', 'nowatchdog', 'psi=0'] : []),
+    ...(accelerator === 'tcg' ? ['mitigations=off', 'tsc=reliable', 'psi=0'] : []),
   ];
 }
 
