@@ -7,6 +7,7 @@
 #include "configure.h"
 #include "guest.h"
 #include "files.h"
+#include "idle.h"
 #include "log.h"
 #include "port.h"
 #include "power.h"
@@ -211,6 +212,7 @@ int main(void)
 	guest.epoll = epoll_create1(EPOLL_CLOEXEC);
 	int signals = open_signals();
 	prepare_machine();
+	settle_guest();
 	if (guest.epoll < 0 || signals < 0 || !open_port(PORT_WAIT_MS)) {
 		log_fatal("no virtio port named berth.agent: %s", strerror(errno));
 		power_off();
