@@ -29,6 +29,7 @@ enum message_type {
 	M_POWEROFF,
 	M_MEMORY,
 	M_SETCLOCK,
+	M_REHEARSE,
 	M_HELLO_ACK = 129,
 	M_CONFIGURED,
 	M_STARTED,
@@ -40,6 +41,7 @@ enum message_type {
 	M_LOG,
 	M_SYNCED,
 	M_MEMORY_REPLY,
+	M_REHEARSED,
 };
 
 struct message {

@@ -14,6 +14,7 @@
 #include "prepare.h"
 #include "proc.h"
 #include "process.h"
+#include "rehearse.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -128,6 +129,8 @@ static void handle_message(const struct message *message)
 			       message->length >= 16 ? load_u64(message->payload + 8) : 0))
 			log_line("setting the clock: %s", strerror(errno));
 		return;
+	case M_REHEARSE:
+		return rehearse(message->id, message->payload, message->length);
 	default:
 		return; /* a newer host's message */
 	}

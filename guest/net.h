@@ -11,6 +11,10 @@ struct network {
 };
 
 bool bring_loopback_up(void);
+/* No IPv6 on the card until a network has it: nothing is said to the neighbours that nobody asked for. */
+void quieten_link(int sys, int proc);
+/* Down again, without an address. */
+void take_link_down(int sys);
 /* A machine without a network shows no card: the one of its layout leaves its driver. */
 void take_link_away(int sys);
 /* False with errno set and `*step` naming what failed. */

@@ -93,11 +93,18 @@ static void mount_system(void)
 	link_device("/proc/self/fd/0", "/s/dev/stdin");
 	link_device("/proc/self/fd/1", "/s/dev/stdout");
 	link_device("/proc/self/fd/2", "/s/dev/stderr");
+	if (!reopen_prepared())
+		log_line("opening the prepared mounts: %s", strerror(errno));
+}
+
+bool reopen_prepared(void)
+{
 	prepared.proc = open("/s/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	prepared.sys = open("/s/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	prepared.dev = open("/s/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	prepared.files = open("/c", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	guest.pts = open("/s/dev/pts", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return prepared.proc >= 0 && prepared.sys >= 0 && prepared.dev >= 0 && prepared.files >= 0 && guest.pts >= 0;
 }
 
 void prepare_machine(void)
@@ -107,6 +114,7 @@ void prepare_machine(void)
 	mount_system();
 	for (const char *const *folder = (const char *const[]){ "/l", "/d", "/r", NULL }; *folder; folder++)
 		mkdir_quiet(*folder);
+	quieten_link(guest.sys, guest.proc);
 	if (!bring_loopback_up())
 		log_line("loopback: %s", strerror(errno));
 }

@@ -20,5 +20,7 @@ extern struct prepared prepared;
 
 /* Mounts proc, sys and dev of the initramfs. */
 bool mount_early(void);
+/* For a process in a mount namespace of its own: its views of what was mounted aside. */
+bool reopen_prepared(void);
 /* Modules loaded, disks found, system file systems mounted aside, loopback up. What fails is logged: CONFIGURE will say so. */
 void prepare_machine(void);

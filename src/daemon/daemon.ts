@@ -10,6 +10,7 @@ import {
   type AcceleratorVerdict,
   DEFAULT_SHAPE,
   Engine,
+  type EngineSettings,
   judgeAccelerators,
   type NetworkPort,
   type ProbePlan,
@@ -23,7 +24,7 @@ import { type Installation, identifyHost } from '#setup';
 import { lockFolder, openRecordStore, type RecordStore } from '#store';
 import { publishBootFiles, sweepBootFiles } from './boot-files.ts';
 import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
-import { openTemplates } from './templates.ts';
+import { openTemplates, poolSize } from './templates.ts';
 import type { DaemonSettings } from './settings.ts';
 import { VERSION } from './version.ts';
 
@@ -83,6 +84,8 @@ export async function startDaemon(
       firstUid: settings.isRoot ? FIRST_UID : undefined,
       kvmGroup: await kvmGroup(),
       templates,
+      poolSize: poolSize(),
+      rehearsal: () => rehearsalIn(images),
       counters: { pool: 0, clone: 0, boot: 0, cloneFailures: 0 },
     },
   );
@@ -204,6 +207,7 @@ async function openNetwork(
 
 function networkPort(network: BridgeNetwork): NetworkPort {
   return {
+    bridge: network.identity.bridge,
     attach: (request) => network.attach(request),
     restore: (vmId, attachment, names) => network.restore(vmId, attachment, names),
     rename: (vmId, names) => network.rename(vmId, names),
@@ -252,6 +256,13 @@ function eventOf(happening: VmHappening): Parameters<EventLog['add']>[0] {
     },
     timeMs: happening.timeMs,
   };
+}
+
+/** Machines in the pool go once through a start with berth's own image: nothing of a user's is in them. */
+async function rehearsalIn(images: ImageService): Promise<Awaited<ReturnType<EngineSettings['rehearsal']>>> {
+  const image = (await images.list()).find((one) => one.tags.includes(BUILT_IN_IMAGE));
+  if (image === undefined) return undefined;
+  return { layers: (await images.rootDiskOf(image.id)).layers, args: ['/bin/true'] };
 }
 
 /** The first `run` needs no registry: the image is made from Debian's busybox when it is not there. */

@@ -10,6 +10,13 @@ import type { DaemonSettings } from './settings.ts';
 const BUDGET_SHARE = 0.25;
 const MAX_BUDGET_BYTES = 4 * GIB;
 
+/** BERTH_POOL: most machines that wait for a VM; `off` or 0 for none. Two per processor without it. */
+export function poolSize(): number {
+  const wish = process.env['BERTH_POOL'];
+  if (wish === 'off') return 0;
+  return wish === undefined || wish === '' || !/^[0-9]+$/.test(wish) ? 2 * hostFacts().cpus : Number(wish);
+}
+
 /** BERTH_TEMPLATES=off: every start boots its kernel. BERTH_TEMPLATES_BYTES: another budget. */
 export async function openTemplates(
   settings: DaemonSettings,

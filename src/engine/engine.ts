@@ -2,17 +2,21 @@
  * All VMs of one daemon: makes them, finds them by name or id, and takes over what an earlier daemon left.
  */
 import { randomBytes } from 'node:crypto';
-import { BerthError, messageOf, parseVmId, shortId, type VmId } from '#base';
+import { basename } from 'node:path';
+import { BerthError, GIB, messageOf, parseVmId, shortId, type VmId } from '#base';
 import { files, findProcesses, isAlive, killAndWait, nowMs } from '#platform';
 import { DataDisks } from './data-disk.ts';
 import type { Exec } from './exec.ts';
 import { hasMachine } from './lifecycle.ts';
+import { MachinePool } from './machine-pool.ts';
 import type { VmRecord, VmSpec } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
 import { Vm } from './vm.ts';
 
 /** One uid per VM out of this many; Linux leaves the range from 1,600,000,000 alone (systemd's dynamic and user ranges end below). */
 const UID_COUNT = 100_000;
+/** As of a VM with no wishes: mkfs then runs once for both. */
+const REHEARSAL_DISK_BYTES = 10 * GIB;
 /** VMs taken over at once when a daemon starts. */
 const ADOPT_AT_ONCE = 16;
 
@@ -23,6 +27,7 @@ export class Engine {
   readonly #settings: EngineSettings;
   readonly #vms = new Map<VmId, Vm>();
   readonly #disks: DataDisks;
+  readonly #pool: MachinePool | undefined;
 
   constructor(ports: EnginePorts, settings: EngineSettings) {
     this.#ports = ports;
@@ -30,6 +35,30 @@ export class Engine {
     this.#disks = new DataDisks(`${settings.stateFolder}/templates`, {
       mkfsExt4: settings.mkfsExt4,
       qemuImg: settings.qemuImg,
+    });
+    this.#pool = this.#openPool();
+  }
+
+  #openPool(): MachinePool | undefined {
+    const { templates, poolSize, launcher, kvmGroup, build, rehearsal, firstUid } = this.#settings;
+    const bridge = this.#ports.network?.bridge;
+    // Without a bridge a machine's ports are part of its command line: it cannot wait for a VM.
+    if (templates === undefined || poolSize === 0 || bridge === undefined || firstUid === undefined) return undefined;
+    return new MachinePool({
+      folder: `${this.#settings.runFolder}/vm`,
+      launcher,
+      most: poolSize,
+      kvmGroup,
+      templates,
+      build,
+      bridge,
+      rehearsal: async () => {
+        const found = await rehearsal();
+        if (found === undefined) return undefined;
+        return { ...found, makeDisk: (path, uid) => this.#disks.create(path, REHEARSAL_DISK_BYTES, uid) };
+      },
+      freeUid: () => this.#freeUid(),
+      log: (line) => this.#ports.log(line),
     });
   }
 
@@ -73,6 +102,7 @@ export class Engine {
       await killAndWait(stray);
     }
     await this.#sweepFolders();
+    this.#pool?.fillWhenQuiet();
   }
 
   list(): readonly Vm[] {
@@ -154,10 +184,11 @@ export class Engine {
   /** Lets go of all VMs; they run on. */
   async close(): Promise<void> {
     for (const vm of this.#vms.values()) await vm.release();
+    await this.#pool?.close();
   }
 
   #add(record: VmRecord): Vm {
-    const vm = new Vm(record, this.#ports, this.#settings, (gone) => this.#vms.delete(gone.record.id));
+    const vm = new Vm(record, this.#ports, this.#settings, this.#pool, (gone) => this.#vms.delete(gone.record.id));
     this.#vms.set(record.id, vm);
     return vm;
   }
@@ -180,14 +211,14 @@ export class Engine {
   #freeUid(): number {
     const first = this.#settings.firstUid;
     if (first === undefined) return 0;
-    const used = new Set([...this.#vms.values()].map((vm) => vm.record.uid));
+    const used = new Set([...this.#vms.values()].map((vm) => vm.record.uid).concat(...(this.#pool?.uids ?? [])));
     for (let uid = first; uid < first + UID_COUNT; uid += 1) if (!used.has(uid)) return uid;
     throw new BerthError('exhausted', 'vm.no_uid', `all ${UID_COUNT} user ids for VMs are in use`);
   }
 
   async #sweepFolders(): Promise<void> {
     const ids = new Set([...this.#vms.keys()].map(String));
-    const shortIds = new Set([...ids].map(shortId));
+    const runFolders = new Set([...this.#vms.values()].map((vm) => basename(vm.runFolder)));
     const sweep = async (folder: string, known: ReadonlySet<string>): Promise<void> => {
       for (const name of await files.readdir(folder)) {
         if (known.has(name)) continue;
@@ -198,6 +229,6 @@ export class Engine {
       }
     };
     await sweep(`${this.#settings.stateFolder}/vms`, ids);
-    await sweep(`${this.#settings.runFolder}/vm`, shortIds);
+    await sweep(`${this.#settings.runFolder}/vm`, runFolders);
   }
 }

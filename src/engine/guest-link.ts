@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import { BerthError } from '#base';
 import { sleep } from '#platform';
 import {
+  type GuestConfiguration as ConfigureMessage,
   GuestChannel,
   type GuestHello,
   type GuestMemory,
@@ -65,31 +66,23 @@ export class GuestLink {
 
   /** @throws guest.configure (unavailable) naming the step that failed inside the guest. */
   async configure(configuration: GuestConfiguration): Promise<void> {
-    const { network } = configuration;
-    const outcome = await this.#channel.configure({
-      hostname: configuration.hostname,
-      domainName: configuration.domainName,
-      hosts: configuration.hosts,
-      resolvConf: configuration.resolvConf,
-      layers: configuration.layers,
-      ...(network === undefined ? {} : { network }),
-      readOnlyRoot: configuration.readonlyRoot,
-      tmpfs: configuration.tmpfs.map(({ path, options }) => ({ mountPoint: path, options })),
-      epochNs: configuration.clock.epochNs,
-      ...(configuration.clock.boottimeNs === undefined ? {} : { boottimeNs: configuration.clock.boottimeNs }),
-      entropy: configuration.entropy,
-      shmBytes: configuration.shmBytes,
-      sysctls: configuration.sysctls,
-      workingDirectory: configuration.workingDirectory,
-      machineId: configuration.machineId,
-      productUuid: configuration.productUuid,
-    });
+    const outcome = await this.#channel.configure(messageOf(configuration));
     if (outcome.error === undefined) return;
     throw new BerthError(
       'unavailable',
       'guest.configure',
       `the guest could not set itself up: ${outcome.step ?? 'set-up'}: ${outcome.error}`,
     );
+  }
+
+  /** @throws guest.rehearsal (unavailable) */
+  async rehearse(configuration: GuestConfiguration, args: readonly string[]): Promise<void> {
+    await this.#channel.rehearse(messageOf(configuration), { args, stdin: false });
+  }
+
+  /** The stream goes to another owner. */
+  detach(): void {
+    this.#channel.detach();
   }
 
   /** @throws process.not_found, process.not_executable, process.unknown_user, process.start_failed (invalid) in runc's words. */
@@ -147,6 +140,28 @@ export class GuestLink {
     limit.abort();
     return how === 'synced';
   }
+}
+
+function messageOf(configuration: GuestConfiguration): ConfigureMessage {
+  const { network, clock } = configuration;
+  return {
+    hostname: configuration.hostname,
+    domainName: configuration.domainName,
+    hosts: configuration.hosts,
+    resolvConf: configuration.resolvConf,
+    layers: configuration.layers,
+    ...(network === undefined ? {} : { network }),
+    readOnlyRoot: configuration.readonlyRoot,
+    tmpfs: configuration.tmpfs.map(({ path, options }) => ({ mountPoint: path, options })),
+    epochNs: clock.epochNs,
+    ...(clock.boottimeNs === undefined ? {} : { boottimeNs: clock.boottimeNs }),
+    entropy: configuration.entropy,
+    shmBytes: configuration.shmBytes,
+    sysctls: configuration.sysctls,
+    workingDirectory: configuration.workingDirectory,
+    machineId: configuration.machineId,
+    productUuid: configuration.productUuid,
+  };
 }
 
 function processFor(id: number, spec: ProcessSpec, size: TerminalSize): GuestProcessSpec {

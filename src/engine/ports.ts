@@ -10,7 +10,11 @@ export interface NetworkPort {
     readonly names: readonly string[];
     readonly ports: readonly PortBinding[];
     readonly mac: string | undefined;
+    /** A tap that is there already. */
+    readonly tap?: string | undefined;
   }): Promise<NetworkAttachment>;
+  /** What taps join; undefined where there are none. */
+  readonly bridge: string | undefined;
   restore(vmId: string, attachment: NetworkAttachment, names: readonly string[]): Promise<void>;
   rename(vmId: string, names: readonly string[]): void;
   detach(vmId: string): Promise<void>;
@@ -68,5 +72,11 @@ export interface EngineSettings {
   readonly kvmGroup: number | undefined;
   /** Absent: every start boots the kernel. */
   readonly templates: Templates | undefined;
+  /** Most machines that wait for a VM; 0: none do. */
+  readonly poolSize: number;
+  /** What such a machine rehearses with; undefined: nothing can be had, and there is no pool. */
+  readonly rehearsal: () => Promise<
+    { readonly layers: readonly LayerFile[]; readonly args: readonly string[] } | undefined
+  >;
   readonly counters: StartCounters;
 }

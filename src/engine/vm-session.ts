@@ -4,6 +4,7 @@
  * A session tells its host what happened (`apply`) and does what it is told; it decides nothing about the VM's state.
  * After `end` nothing of it is heard any more, whatever its sockets still bring.
  */
+import type { Duplex } from 'node:stream';
 import { BerthError, messageOf } from '#base';
 import { nowMs, sleep } from '#platform';
 import type { ExecTable } from './exec-table.ts';
@@ -11,7 +12,7 @@ import { clockAt, configurationOf, type GuestClock } from './guest-configuration
 import { type GuestEvents, type GuestHello, GuestLink } from './guest-link.ts';
 import { exitOfGuestShutdown } from './guest-shutdown.ts';
 import { hasMachine, type VmEffect, type VmEvent } from './lifecycle.ts';
-import type { RunningMachine } from './machine.ts';
+import type { MachineEvents, RunningMachine } from './machine.ts';
 import type { BootStage, ExitFacts, VmRecord } from './model.ts';
 import type { ProcessLog } from './process-log.ts';
 import type { Extent } from './root-disk.ts';
@@ -93,6 +94,23 @@ export class VmSession {
       throw error instanceof BerthError && error.code === 'qmp.closed'
         ? new BerthError('unavailable', 'qemu.ended', await this.machine.lastWords(), { cause: error })
         : error;
+    }
+    this.#launching = false;
+    this.#greeted = true;
+    this.#host.reached('agentMs');
+  }
+
+  /** As `greet`, for a machine from the pool: connected, and its guest greeted others before. */
+  async greetAgain(agent: Duplex): Promise<void> {
+    this.#launching = true;
+    try {
+      this.machine.listen(this.#machineEvents());
+      const link = await this.#linkOver(agent);
+      const hello = await link.hello(false, RESTORED_DEADLINE_MS);
+      this.#clock = clockAt(nowMs(), hello.answeredNs);
+    } catch (error) {
+      this.#over = true;
+      throw error;
     }
     this.#launching = false;
     this.#greeted = true;
@@ -186,15 +204,21 @@ export class VmSession {
   }
 
   async #connect(): Promise<GuestLink> {
-    const { record } = this.#host;
-    const stream = await this.machine.connect({
+    const link = await this.#linkOver(await this.machine.connect(this.#machineEvents()));
+    await this.machine.qmp.negotiate(CONTROL_DEADLINE_MS);
+    return link;
+  }
+
+  #machineEvents(): MachineEvents {
+    return {
       onGone: () => void this.#gone(),
       onQmpEvent: (name, data) => this.#onQmpEvent(name, data),
-    });
-    const log = await this.#host.log();
-    const link = new GuestLink(stream, this.#guestEvents(log, record.run));
+    };
+  }
+
+  async #linkOver(agent: Duplex): Promise<GuestLink> {
+    const link = new GuestLink(agent, this.#guestEvents(await this.#host.log(), this.#host.record.run));
     this.#link = link;
-    await this.machine.qmp.negotiate(CONTROL_DEADLINE_MS);
     return link;
   }
 

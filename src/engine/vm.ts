@@ -5,13 +5,14 @@
  * finds in the store what it was about to do. Effects run one at a time and report back as events.
  */
 import { BerthError, messageOf, shortId } from '#base';
-import { monotonicMs, nowMs, sleep, startTimer, type Timer } from '#platform';
+import { files, monotonicMs, nowMs, sleep, startTimer, type Timer } from '#platform';
 import type { Exec, ExecSpec } from './exec.ts';
 import { ExecTable } from './exec-table.ts';
 import type { GuestLink } from './guest-link.ts';
 import { decide, hasMachine, type VmEffect, type VmEvent } from './lifecycle.ts';
+import type { MachinePool } from './machine-pool.ts';
 import { type LaunchPlan, type NetworkPlug, RunningMachine } from './machine.ts';
-import type { BootStage, BootTimings, ExitFacts, NetworkAttachment, TerminalSize, VmRecord } from './model.ts';
+import type { BootStage, BootTimings, ExitFacts, Machine, NetworkAttachment, TerminalSize, VmRecord } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
 import { ProcessLog } from './process-log.ts';
 import type { QemuBuild } from './qemu-command.ts';
@@ -31,6 +32,7 @@ export class Vm {
   #record: VmRecord;
   readonly #ports: EnginePorts;
   readonly #settings: EngineSettings;
+  readonly #pool: MachinePool | undefined;
   readonly #onGone: (vm: Vm) => void;
   readonly #milestones = new VmMilestones();
   readonly #folders: VmFolders;
@@ -46,10 +48,17 @@ export class Vm {
   #storeRetry: Timer | undefined;
   #gone = false;
 
-  constructor(record: VmRecord, ports: EnginePorts, settings: EngineSettings, onGone: (vm: Vm) => void) {
+  constructor(
+    record: VmRecord,
+    ports: EnginePorts,
+    settings: EngineSettings,
+    pool: MachinePool | undefined,
+    onGone: (vm: Vm) => void,
+  ) {
     this.#record = record;
     this.#ports = ports;
     this.#settings = settings;
+    this.#pool = pool;
     this.#onGone = onGone;
     this.#folders = new VmFolders(record.id, settings);
   }
@@ -276,7 +285,7 @@ export class Vm {
 
   /** A QEMU or a guest that does not answer (stopped, on a busy host, hostile) is asked again; stop, kill and rm -f end it. */
   async #takeOver(machine: NonNullable<VmRecord['machine']>): Promise<void> {
-    const session = new VmSession(RunningMachine.adopt(machine, this.#folders.qemuLog), this.#host());
+    const session = new VmSession(RunningMachine.adopt(machine, this.#logOf(machine)), this.#host());
     this.#session = session;
     try {
       await session.rejoin();
@@ -317,6 +326,11 @@ export class Vm {
     this.#session?.release();
     const log = await this.#log;
     await log?.settled();
+  }
+
+  /** A machine from the pool wrote its words where it waited. */
+  #logOf(machine: Machine): string {
+    return machine.folder === this.#folders.run ? this.#folders.qemuLog : `${machine.folder}/qemu.log`;
   }
 
   /** Resolves when all effects queued so far have run. */
@@ -404,58 +418,97 @@ export class Vm {
   }
 
   async #boot(): Promise<void> {
-    const { id, spec, uid, run } = this.#record;
-    this.#startedAtMonotonicMs = monotonicMs();
-    this.#lastError = undefined;
-    (await this.log()).markStarted();
-    const build = await this.#settings.build();
-    await this.#folders.prepareRun(uid);
-    const extents = await this.#folders.writeRootDescriptor(this.#record, this.#ports);
-    const wantsNetwork = spec.network.mode === 'bridge' && this.#ports.network !== undefined;
-    const network = wantsNetwork
-      ? await this.#ports.network?.attach({
-          vmId: id,
-          names: this.#names(),
-          ports: spec.network.ports,
-          mac: spec.network.mac,
-        })
-      : undefined;
-    if (!this.#isStarting(run)) {
-      await this.#ports.network?.detach(id);
-      return;
+    const { uid, spec } = this.#record;
+    const done = this.#pool?.busy({ vcpus: spec.vcpus, memoryBytes: spec.memoryBytes });
+    try {
+      this.#startedAtMonotonicMs = monotonicMs();
+      this.#lastError = undefined;
+      (await this.log()).markStarted();
+      const build = await this.#settings.build();
+      await this.#folders.prepareRun(uid);
+      const extents = await this.#folders.writeRootDescriptor(this.#record, this.#ports);
+      const session =
+        (await this.#pooled(build, extents)) ??
+        (await this.#cloned(build, extents)) ??
+        (await this.#booted(build, extents));
+      if (session !== undefined) await session.begin(extents);
+      else await this.#ports.network?.detach(this.#record.id);
+    } finally {
+      done?.();
     }
-    this.#mark('queuedMs');
-    const session = (await this.#cloned(build, extents, network)) ?? (await this.#booted(build, extents, network));
-    if (session !== undefined) await session.begin(extents);
-    else await this.#ports.network?.detach(id);
   }
 
-  /** From a template; undefined when there is none or it did not work out, and when this start is over. */
-  async #cloned(build: QemuBuild, extents: readonly Extent[], network: Attached): Promise<VmSession | undefined> {
+  /** Address, names and published ports, unless an earlier try of this start has them already. */
+  async #attached(tap?: string): Promise<Attached> {
+    const { id, spec } = this.#record;
+    const { network } = this.#ports;
+    if (spec.network.mode !== 'bridge' || network === undefined) return undefined;
+    const { ports, mac } = spec.network;
+    const attached = await network.attach({ vmId: id, names: this.#names(), ports, mac, tap });
+    this.#mark('queuedMs');
+    return attached;
+  }
+
+  /** A machine that waited for this; undefined when there is none or it did not work out. */
+  async #pooled(build: QemuBuild, extents: readonly Extent[]): Promise<VmSession | undefined> {
     const { spec, run } = this.#record;
-    const { templates } = this.#settings;
-    const template = await templates?.obtain(build, { vcpus: spec.vcpus, memoryBytes: spec.memoryBytes });
-    if (templates === undefined || template === undefined || !this.#isStarting(run)) return undefined;
+    // A machine in the pool is plugged into the bridge, where a VM without a network may not be.
+    const pooled = spec.network.mode === 'bridge' ? await this.#pool?.take(build, spec) : undefined;
+    if (pooled === undefined) return undefined;
+    const { machine, uid } = pooled;
     try {
-      const plan = this.#plan(build, extents, network, 'restored');
-      const memory = { path: template.memory.path, sealed: true };
-      const session = await this.#launch({ ...plan, memory, stateFile: template.stateFile }, 'clone', network);
-      templates.cloneWorked(template);
-      return session;
+      const network = await this.#attached(pooled.tap);
+      await files.chown(this.#folders.dataDisk, uid, uid);
+      this.#record = { ...this.#record, uid };
+      const root = extents.length === 0 ? undefined : this.#folders.rootDescriptor;
+      return await this.#settle(machine, 'pool', network, async (session) => {
+        await machine.attachDisks(root, this.#folders.dataDisk);
+        await session.greetAgain(pooled.agent);
+      });
     } catch (error) {
-      if (!this.#isStarting(run)) throw error;
-      this.#ports.log(`VM ${this.#record.name}: no clone, it boots its kernel instead: ${messageOf(error)}`);
-      this.#settings.counters.cloneFailures += 1;
-      await templates.cloneFailed(template);
-      // What the first try left there would be in the way of the second.
-      await this.#folders.prepareRun(this.#record.uid);
+      await machine.kill();
+      await this.#giveUp('a machine from the pool', run, error);
+      await files.rm(machine.identity.folder, { recursive: true, force: true });
       return undefined;
     }
   }
 
-  async #booted(build: QemuBuild, extents: readonly Extent[], network: Attached): Promise<VmSession | undefined> {
+  /** From a template; undefined when there is none or it did not work out, and when this start is over. */
+  async #cloned(build: QemuBuild, extents: readonly Extent[]): Promise<VmSession | undefined> {
+    const { spec, run } = this.#record;
+    const { templates } = this.#settings;
+    if (!this.#isStarting(run)) return undefined;
+    const template = await templates?.obtain(build, { vcpus: spec.vcpus, memoryBytes: spec.memoryBytes });
+    if (templates === undefined || template === undefined || !this.#isStarting(run)) return undefined;
+    const network = await this.#attached();
+    try {
+      const plan = this.#plan(build, extents, network, 'restored');
+      const memory = { path: template.memory.path, sealed: true };
+      const machine = await RunningMachine.launch({ ...plan, memory, stateFile: template.stateFile });
+      const session = await this.#settle(machine, 'clone', network, (one) => one.greet(true));
+      templates.cloneWorked(template);
+      return session;
+    } catch (error) {
+      await this.#giveUp('a clone', run, error);
+      await templates.cloneFailed(template);
+      return undefined;
+    }
+  }
+
+  async #booted(build: QemuBuild, extents: readonly Extent[]): Promise<VmSession | undefined> {
     if (!this.#isStarting(this.#record.run)) return undefined;
-    return await this.#launch(this.#plan(build, extents, network, 'own'), 'boot', network);
+    const network = await this.#attached();
+    const machine = await RunningMachine.launch(this.#plan(build, extents, network, 'own'));
+    return await this.#settle(machine, 'boot', network, (session) => session.greet(false));
+  }
+
+  /** One way to a machine did not work out: nothing of it may be in the way of the next. @throws when the start is over */
+  async #giveUp(way: string, run: number, error: unknown): Promise<void> {
+    await this.#ports.network?.detach(this.#record.id);
+    if (!this.#isStarting(run)) throw error;
+    this.#ports.log(`VM ${this.#record.name}: ${way} did not work out, it goes another way: ${messageOf(error)}`);
+    this.#settings.counters.cloneFailures += 1;
+    await this.#folders.prepareRun(this.#record.uid);
   }
 
   #plan(build: QemuBuild, extents: readonly Extent[], network: Attached, memory: 'own' | 'restored'): LaunchPlan {
@@ -478,10 +531,14 @@ export class Vm {
     };
   }
 
-  /** A machine whose guest answers; undefined when the VM was ended meanwhile. @throws why there is none */
-  async #launch(plan: LaunchPlan, way: 'clone' | 'boot', network: Attached): Promise<VmSession | undefined> {
+  /** A session whose guest answers; undefined when the VM was ended meanwhile. @throws why there is none */
+  async #settle(
+    machine: RunningMachine,
+    way: 'pool' | 'clone' | 'boot',
+    network: Attached,
+    greet: (session: VmSession) => Promise<void>,
+  ): Promise<VmSession | undefined> {
     const { run } = this.#record;
-    const machine = await RunningMachine.launch(plan);
     if (!this.#isStarting(run)) {
       // Killed or removed in the meantime; its tear-down could not know of this QEMU.
       await machine.kill();
@@ -492,7 +549,7 @@ export class Vm {
     const boot = this.#timed({ ...this.#record.boot, way }, 'spawnedMs');
     this.#save({ ...this.#record, machine: machine.identity, network, boot });
     try {
-      await session.greet(way === 'clone');
+      await greet(session);
     } catch (error) {
       await session.end();
       if (this.#session === session) this.#session = undefined;
@@ -526,6 +583,7 @@ export class Vm {
     this.execs.endAll(137);
     await this.#ports.network?.detach(this.#record.id);
     await this.#folders.removeRun();
+    await files.rm(this.runFolder, { recursive: true, force: true });
     const log = await this.log();
     await log.settled();
     log.markEnded();

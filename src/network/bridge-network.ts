@@ -34,6 +34,8 @@ export interface AttachmentRequest {
   readonly names: readonly string[];
   readonly ports: readonly Binding[];
   readonly mac: string | undefined;
+  /** A tap that is there already; otherwise one is named for the VM. */
+  readonly tap?: string | undefined;
 }
 
 export interface Attachment {
@@ -158,7 +160,7 @@ export class BridgeNetwork {
       const attachment: Attachment = {
         kind: 'bridge',
         bridge: this.identity.bridge,
-        tap: `bt${request.vmId.slice(0, 12)}`,
+        tap: request.tap ?? `bt${request.vmId.slice(0, 12)}`,
         mac: request.mac ?? macOf(address),
         address: formatIpv4(address),
         prefixLength: this.#subnet.prefixLength,

@@ -13,6 +13,8 @@ import type { Attachment, AttachmentRequest, Binding } from './bridge-network.ts
 const MAC = '02:42:0a:00:02:0f';
 
 export class UserNetwork {
+  readonly bridge = undefined;
+
   /** Chooses host ports. QEMU binds them itself, so each is only tried here: one that is taken is refused by name. */
   async attach(request: AttachmentRequest): Promise<Attachment> {
     const ports: Binding[] = [];

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { arch, cpus, hostname, release, totalmem } from 'node:os';
 
 export interface HostFacts {
@@ -18,4 +19,10 @@ export function hostFacts(): HostFacts {
     cpus: cpus().length,
     memoryBytes: totalmem(),
   };
+}
+
+/** What the kernel would give to new processes without swapping. */
+export async function availableMemoryBytes(): Promise<number> {
+  const found = /^MemAvailable:\s+([0-9]+) kB/m.exec(await readFile('/proc/meminfo', 'utf8'));
+  return Number(found?.[1] ?? 0) * 1024;
 }

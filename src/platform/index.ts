@@ -1,6 +1,6 @@
 export { monotonicMs, nowMs, sleep, startTimer, type Timer } from './clock.ts';
 export * as files from './files.ts';
-export { type HostFacts, hostFacts } from './host.ts';
+export { availableMemoryBytes, type HostFacts, hostFacts } from './host.ts';
 export {
   type DetachedProcess,
   findProcesses,

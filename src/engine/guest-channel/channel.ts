@@ -211,6 +211,23 @@ export class GuestChannel {
     return await this.#ask('PING', (request) => ({ type: 'ping', request }), deadlineMs);
   }
 
+  /** @throws guest.rehearsal (unavailable) with the guest's own words. */
+  async rehearse(configuration: GuestConfiguration, spec: GuestProcessSpec): Promise<void> {
+    const error = await this.#ask<string | undefined>('REHEARSE', (request) => ({
+      type: 'rehearse',
+      request,
+      configuration,
+      spec,
+    }));
+    if (error !== undefined) throw new BerthError('unavailable', 'guest.rehearsal', `the rehearsal failed: ${error}`);
+  }
+
+  /** Stops listening without closing the stream, for a channel of another owner; requests under way fail. */
+  detach(): void {
+    this.#closed = true;
+    this.#requests.failAll(new BerthError('unavailable', 'guest.detached', 'the channel was given to another owner'));
+  }
+
   /** @param boottimeNs - the guest's CLOCK_BOOTTIME when it was `epochNs`; absent: when the message arrives. */
   setClock(epochNs: bigint, boottimeNs?: bigint): void {
     this.#send({ type: 'set-clock', epochNs, boottimeNs });
@@ -303,6 +320,9 @@ export class GuestChannel {
         break;
       case 'pong':
         this.#requests.answer(`PING ${message.request}`, message.boottimeNs);
+        break;
+      case 'rehearsed':
+        this.#requests.answer(`REHEARSE ${message.request}`, message.error);
         break;
       case 'log':
         this.#handlers.onLog(message.text);

@@ -4,6 +4,8 @@ import { Fields, FieldWriter, readU64, u16, u32, u64 } from './fields.ts';
 import { encodeFrames, type Frame, NONCE_BYTES, protocolError } from './frame.ts';
 
 export const PROTOCOL_VERSION = 1;
+/** Of REHEARSE: a whole START. */
+const START_FIELD = 100;
 
 export type OutputStream = 'stdout' | 'stderr';
 
@@ -88,6 +90,12 @@ export type HostMessage =
   | { readonly type: 'exit-ack'; readonly id: number }
   | { readonly type: 'top'; readonly request: number }
   | { readonly type: 'ping'; readonly request: number }
+  | {
+      readonly type: 'rehearse';
+      readonly request: number;
+      readonly configuration: GuestConfiguration;
+      readonly spec: GuestProcessSpec;
+    }
   | { readonly type: 'poweroff' }
   | { readonly type: 'memory'; readonly request: number }
   | { readonly type: 'set-clock'; readonly epochNs: bigint; readonly boottimeNs: bigint | undefined };
@@ -178,6 +186,8 @@ export type GuestMessage =
   | { readonly type: 'top-reply'; readonly request: number; readonly entries: readonly GuestTopEntry[] }
   /** `boottimeNs`: the guest's CLOCK_BOOTTIME when it answered; 0 from one that does not say. */
   | { readonly type: 'pong'; readonly request: number; readonly boottimeNs: number }
+  /** Absent error: all went as it should. */
+  | { readonly type: 'rehearsed'; readonly request: number; readonly error: string | undefined }
   | { readonly type: 'log'; readonly text: string }
   | { readonly type: 'synced' }
   | { readonly type: 'memory-reply'; readonly request: number; readonly memory: GuestMemory }
@@ -222,6 +232,10 @@ export function encodeMessage(message: HostMessage): Buffer {
       return encodeFrames(14, message.request, none);
     case 'set-clock':
       return encodeFrames(15, 0, encodeClock(message.epochNs, message.boottimeNs));
+    case 'rehearse': {
+      const start = new FieldWriter().bytes(START_FIELD, encodeProcess(message.spec)).finish();
+      return encodeFrames(16, message.request, Buffer.concat([encodeConfiguration(message.configuration), start]));
+    }
   }
 }
 
@@ -316,6 +330,8 @@ export function decodeMessage(frame: Frame): GuestMessage {
       return { type: 'synced' };
     case 139:
       return { type: 'memory-reply', request: id, memory: decodeMemory(new Fields(payload)) };
+    case 140:
+      return { type: 'rehearsed', request: id, error: new Fields(payload).text(1) };
     default:
       return { type: 'unknown' };
   }
