@@ -39,5 +39,7 @@ export type {
 export type { EnginePorts, EngineSettings, ImagePort, NetworkPort, RecordPort, VmHappening } from './ports.ts';
 export type { LogRecord, OutputStream, ProcessLog } from './process-log.ts';
 export { kernelArguments, type QemuBuild, type QemuRun, qemuArguments } from './qemu-command.ts';
+export { QmpClient } from './qmp.ts';
+export { layOutRootDisk } from './root-disk.ts';
 export type { Vm } from './vm.ts';
 export type { WaitCondition } from './vm-milestones.ts';

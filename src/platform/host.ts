@@ -1,4 +1,4 @@
-import { arch, cpus, hostname, release, totalmem } from 'node:os';
+import { arch, cpus, hostname, loadavg, release, totalmem } from 'node:os';
 
 export interface HostFacts {
   readonly hostName: string;
@@ -6,6 +6,7 @@ export interface HostFacts {
   /** In OCI's words: amd64, arm64. */
   readonly architecture: string;
   readonly cpus: number;
+  readonly cpuModel: string;
   readonly memoryBytes: number;
 }
 
@@ -16,6 +17,12 @@ export function hostFacts(): HostFacts {
     kernelVersion: release(),
     architecture: architectures[arch()] ?? arch(),
     cpus: cpus().length,
+    cpuModel: cpus()[0]?.model ?? 'an unknown processor',
     memoryBytes: totalmem(),
   };
+}
+
+/** Processes that ran or wanted to, on average over the last minute. */
+export function hostLoad(): number {
+  return loadavg()[0] ?? 0;
 }
