@@ -9,6 +9,8 @@ export interface BenchRun {
   readonly hostKernel: string;
   /** Begins the name of everything this run makes in an engine, so that it is found again. */
   readonly prefix: string;
+  /** The user's environment, for commands that a person would type. */
+  readonly env: Readonly<Record<string, string>>;
   /** A line on standard error that may be overwritten by the next one. */
   readonly onProgress: (line: string) => void;
 }

@@ -29,25 +29,31 @@ export interface Answer {
   readonly text: string;
 }
 
+export interface DockerApiOptions {
+  readonly socketPath: string;
+  /** Named in errors. */
+  readonly engine: string;
+  readonly signal: AbortSignal;
+  /** What this engine needs in every HostConfig on this host. */
+  readonly hostConfig?: Readonly<Record<string, unknown>>;
+}
+
 export class DockerApi {
   readonly socketPath: string;
   readonly #engine: string;
   readonly #signal: AbortSignal;
+  readonly #options: DockerApiOptions;
 
-  /** @param engine - named in errors. */
-  constructor(options: { readonly socketPath: string; readonly engine: string; readonly signal: AbortSignal }) {
+  constructor(options: DockerApiOptions) {
     this.socketPath = options.socketPath;
     this.#engine = options.engine;
     this.#signal = options.signal;
+    this.#options = options;
   }
 
   /** The same engine for what has to be done after the run was cancelled. */
   withoutSignal(): DockerApi {
-    return new DockerApi({
-      socketPath: this.socketPath,
-      engine: this.#engine,
-      signal: new AbortController().signal,
-    });
+    return new DockerApi({ ...this.#options, signal: new AbortController().signal });
   }
 
   async isServing(): Promise<boolean> {
@@ -115,6 +121,7 @@ export class DockerApi {
       Cmd: request.args,
       ExposedPorts: Object.fromEntries(ports.map((port) => [port, {}])),
       HostConfig: {
+        ...this.#options.hostConfig,
         ...(request.memoryBytes === undefined ? {} : { Memory: request.memoryBytes }),
         PortBindings: Object.fromEntries(ports.map((port) => [port, [{ HostIp: '127.0.0.1', HostPort: '' }]])),
       },

@@ -92,10 +92,13 @@ const PLANS: Readonly<Record<BenchVerb, BenchPlan>> = {
   },
 };
 
+/** @throws bench.needs_berth (invalid) when it was left out. */
 function berthOf({ engines }: OpenSides): EngineSide {
-  const [berth] = engines;
+  const berth = engines.find(({ id }) => id === 'berth');
   if (berth !== undefined) return berth;
-  throw new BerthError('bug', 'bench.no_berth', 'berth is always the first side');
+  throw new BerthError('invalid', 'bench.needs_berth', 'this benchmark measures berth alone', {
+    hint: 'leave --sides out, or name berth in it',
+  });
 }
 
 /** @throws bench.busy (conflict), bench.cancelled (cancelled), and what the sides and the benchmark throw. */
@@ -114,6 +117,9 @@ export async function runBench(options: BenchOptions): Promise<Report> {
     signal: cancel.signal,
     hostKernel: kernelVersion,
     prefix: `bench-${process.pid}`,
+    env: Object.fromEntries(
+      Object.entries(options.env).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+    ),
     onProgress: options.onProgress,
   };
   let sides: OpenSides | undefined;

@@ -26,7 +26,6 @@ export interface StartPlan {
 /** @throws bench.check (data_loss), bench.engine, bench.command (unavailable). */
 export async function benchStart(run: BenchRun, plan: StartPlan): Promise<Measure[]> {
   const { engines, bares, pairs } = plan;
-  const options = { rounds: pairs, warmUps: 1, signal: run.signal };
   const typed = engines.filter((engine) => engine.commandLine !== undefined);
   for (const engine of typed) await checkCommand(run, engine);
   const runs = await interleave(
@@ -38,7 +37,9 @@ export async function benchStart(run: BenchRun, plan: StartPlan): Promise<Measur
   );
   for (const engine of typed) await checkCommand(run, engine);
   const firsts = await interleave([...engines.map((engine) => engineParticipant(run, engine)), ...bares], {
-    ...options,
+    rounds: pairs,
+    warmUps: 1,
+    signal: run.signal,
     onProgress: (line) => run.onProgress(`start → first byte: ${line}`),
   });
   const isVm = new Map([...engines, ...bares].map((side) => [side.title, side.isVm]));
@@ -75,6 +76,7 @@ async function runOnce(run: BenchRun, engine: EngineSide, args: readonly string[
   const { exitCode, stdout, stderr } = await runProcess([program, ...front, 'run', '--rm', engine.image, ...args], {
     deadlineMs: COMMAND_DEADLINE_MS,
     signal: run.signal,
+    env: { ...run.env, ...engine.commandEnvironment },
   });
   if (exitCode === 0) return stdout;
   const what = `${program} run --rm ${engine.image} ${args.join(' ')}`;
@@ -89,9 +91,10 @@ function engineParticipant(run: BenchRun, engine: EngineSide): Participant {
     once: async () => {
       count += 1;
       const id = await api.create({ name: `${run.prefix}-start-${count}`, image, args: ['uname', '-r'] });
+      const beforeAttach = monotonicMs();
       const output = await api.attach(id);
       try {
-        const began = monotonicMs();
+        const began = engine.attachMakes ? beforeAttach : monotonicMs();
         const [{ line, atMs }] = await Promise.all([output.first, api.start(id)]);
         checkKernel({ side: title, isVm, printed: line, hostKernel: run.hostKernel });
         return atMs - began;

@@ -3,7 +3,7 @@
  * SVG by hand, since it is rectangles and circles. Pure: the same report gives the same bytes.
  */
 import { type Axis, axisFor } from './axis.ts';
-import type { Measure } from './report.ts';
+import type { Measure, Report } from './report.ts';
 import { quantity } from './report-text.ts';
 import { median } from './statistics.ts';
 
@@ -27,12 +27,24 @@ export interface Plot {
   readonly measures: readonly Measure[];
 }
 
+/** All measures of some reports of one machine. */
+export function renderReportsSvg(reports: readonly [Report, ...Report[]]): string {
+  const [{ machine, at }] = reports;
+  return renderSvg({
+    title: `berth bench ${reports.map((report) => report.verb).join(', ')}`,
+    subtitle: `${at.slice(0, 10)}, ${machine.cpus} × ${machine.cpuModel}, kernel ${machine.kernel}`,
+    measures: reports.flatMap((report) => report.measures),
+  });
+}
+
 export function renderSvg(plot: Plot): string {
   const drawn = plot.measures.filter((measure) => measure.series.some((one) => one.values.length > 0));
+  const sides = [...new Set(drawn.flatMap((measure) => measure.series.map((one) => one.side)))];
+  const colourOf = (side: string): string => COLOURS[sides.indexOf(side) % COLOURS.length] ?? '#000000';
   const panels: string[] = [];
   let y = HEAD_HEIGHT;
   for (const measure of drawn) {
-    panels.push(`<g transform="translate(0 ${y})">${panel(measure)}</g>`);
+    panels.push(`<g transform="translate(0 ${y})">${panel(measure, colourOf)}</g>`);
     y += panelHeight(measure);
   }
   const height = y + 8;
@@ -52,13 +64,14 @@ function panelHeight(measure: Measure): number {
   return TITLE_HEIGHT + measure.series.length * ROW_HEIGHT + AXIS_HEIGHT;
 }
 
-function panel(measure: Measure): string {
+/** @param colourOf - a side has the same colour in every panel. */
+function panel(measure: Measure, colourOf: (side: string) => string): string {
   const axis = axisFor(measure.series.flatMap((one) => one.values));
   const x = (value: number): number => round(LEFT + axis.positionOf(value) * (WIDTH - LEFT - RIGHT));
   const bottom = TITLE_HEIGHT + measure.series.length * ROW_HEIGHT;
   const rows = measure.series.map((one, index) => {
     const middle = TITLE_HEIGHT + index * ROW_HEIGHT + ROW_HEIGHT / 2;
-    const colour = COLOURS[index % COLOURS.length] ?? '#000000';
+    const colour = colourOf(one.side);
     const dots = one.values.map(
       (value, at) =>
         `<circle cx="${x(value)}" cy="${round(middle + offsetOf(at))}" r="${DOT_RADIUS}" fill="${colour}" fill-opacity="0.55"/>`,

@@ -8,8 +8,8 @@ import { files } from '#platform';
 import type { BenchRun } from '../bench-run.ts';
 import { DockerApi } from '../docker-api.ts';
 import { startPrivateDaemon } from './daemon-process.ts';
-import { clearFolder, rememberHost, takeBackHost } from './dockerd-host.ts';
 import type { EngineSide } from './engine-side.ts';
+import { clearFolder, rememberHost, takeBackHost } from './host-marks.ts';
 import { SIDE_TITLES } from './side-names.ts';
 
 /** Outside dockerd's own default pool and berth's. */
@@ -30,7 +30,7 @@ export async function openDockerd(run: BenchRun, plan: DockerdPlan): Promise<Eng
     const folder = await files.makeTemporaryFolder('berth-bench-dockerd-');
     undo.push(() => files.rm(folder, { recursive: true, force: true }));
     const before = await rememberHost();
-    undo.push(() => takeBackHost(before, SUBNET));
+    undo.push(() => takeBackHost(before));
     undo.push(() => clearFolder(folder));
     // Not the host's own configuration: the side is dockerd as it comes.
     await files.writeFileAtomic(`${folder}/daemon.json`, '{}');

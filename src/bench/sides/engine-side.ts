@@ -10,6 +10,10 @@ export interface EngineSide {
   readonly image: string;
   /** The command in front of `run --rm IMAGE …`; absent when nobody would type it for this side. */
   readonly commandLine?: readonly [string, ...string[]];
+  /** What that command needs in its environment beside the user's own. */
+  readonly commandEnvironment?: Readonly<Record<string, string>>;
+  /** Attaching makes the container: the clock of a start begins there. */
+  readonly attachMakes?: true;
   /** Versions and the like, for the report. */
   readonly facts: readonly string[];
   /** Removes what the run made and ends what it started. Safe after a failure and after a cancelled run. */

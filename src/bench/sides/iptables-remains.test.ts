@@ -24,7 +24,7 @@ test('what dockerd added is taken back, rules before chains; what others added s
     },
   ];
   assert.deepEqual(
-    iptablesUndo(before, after, '172.29.77.').map((words) => words.join(' ')),
+    iptablesUndo(before, after).map((words) => words.join(' ')),
     [
       '-t filter -D FORWARD -o docker0 -j DOCKER',
       '-t nat -D POSTROUTING -s 172.29.77.0/24 ! -o docker0 -j MASQUERADE',
@@ -37,5 +37,12 @@ test('what dockerd added is taken back, rules before chains; what others added s
 
 test('a machine on which dockerd changed nothing is left alone', () => {
   const same = [{ table: 'filter' as const, lines: ['-P FORWARD DROP', '-N DOCKER', '-A FORWARD -j DOCKER'] }];
-  assert.deepEqual(iptablesUndo(same, same, '172.29.77.'), []);
+  assert.deepEqual(iptablesUndo(same, same), []);
+});
+
+test('a comment is one word, and podman’s chains are taken back as well', () => {
+  const rule = '-A FORWARD -m comment --comment "CNI firewall plugin rules" -j CNI-FORWARD';
+  const after = [{ table: 'filter' as const, lines: ['-N CNI-FORWARD', rule] }];
+  const words = ['-t', 'filter', '-D', 'FORWARD', '-m', 'comment', '--comment', 'CNI firewall plugin rules'];
+  assert.deepEqual(iptablesUndo([], after)[0], [...words, '-j', 'CNI-FORWARD']);
 });

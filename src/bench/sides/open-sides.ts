@@ -9,8 +9,10 @@ import type { BareSide } from './bare-side.ts';
 import { openBareTemplate } from './bare-template.ts';
 import { openPrivateBerth, openRunningBerth } from './berth.ts';
 import { openDockerd } from './dockerd.ts';
-import { hasDockerBridge } from './dockerd-host.ts';
+
 import type { EngineSide } from './engine-side.ts';
+import { DOCKER_BRIDGE, hasBridge } from './host-marks.ts';
+import { openPodman } from './podman.ts';
 import { SIDE_TITLES, type SideId } from './side-names.ts';
 
 export interface SidesWanted {
@@ -50,23 +52,27 @@ export async function openSides(run: BenchRun, wanted: SidesWanted): Promise<Ope
   };
   try {
     run.onProgress('starting the sides');
+    // Without being measured it is there, too: it has the image for the others.
     let own = wanted.socket === undefined ? await openPrivateBerth(run, 'berth') : undefined;
-    const berth = add(engines, own ?? (await openRunningBerth(run, wanted.socket ?? '')));
+    const berth = own ?? (await openRunningBerth(run, wanted.socket ?? ''));
+    undo.push(berth.close);
+    if (wants('berth')) engines.push(berth);
     if (wants('cold')) {
       const cold = await openPrivateBerth(run, 'cold');
       add(engines, cold);
       own ??= cold;
     }
-    if (wants('dockerd')) {
-      const program = await findProgram('dockerd', wanted.env);
-      if (program === undefined) without('dockerd', 'dockerd is not installed', 'docker.io');
-      else if (!wanted.isRoot) without('dockerd', 'only root can start a dockerd with the default network');
-      else if (await hasDockerBridge())
-        without('dockerd', 'the bridge docker0 is there: stop the dockerd it belongs to, or delete it');
-      else {
-        const imageArchive = await berth.api.saveImage(berth.image);
-        add(engines, await openDockerd(run, { program, imageArchive, image: berth.image }));
-      }
+    const containers = ['dockerd', 'podman'] as const;
+    const image = berth.image;
+    const imageArchive = containers.some(wants) ? await berth.api.saveImage(image) : Buffer.alloc(0);
+    for (const id of containers.filter(wants)) {
+      const program = await findProgram(id, wanted.env);
+      if (program === undefined) without(id, `${id} is not installed`, id === 'dockerd' ? 'docker.io' : 'podman');
+      else if (!wanted.isRoot) without(id, 'only root can run it with the default network');
+      else if (id === 'podman') add(engines, await openPodman(run, { program, imageArchive, image }));
+      else if (await hasBridge(DOCKER_BRIDGE)) {
+        without(id, `the bridge ${DOCKER_BRIDGE} is there: stop the dockerd it belongs to, or delete it`);
+      } else add(engines, await openDockerd(run, { program, imageArchive, image }));
     }
     if (wants('bare') || wants('template')) {
       if (own === undefined || !wanted.isRoot) {

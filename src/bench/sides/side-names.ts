@@ -4,7 +4,7 @@ export const SIDE_TITLES = {
   berth: 'berth',
   cold: 'berth, cold boot',
   dockerd: 'dockerd + runc',
-  podman: 'podman + crun',
+  podman: 'podman',
   bare: 'bare QEMU, cold',
   template: 'bare QEMU, template',
 } as const;

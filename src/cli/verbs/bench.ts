@@ -1,5 +1,15 @@
 /** `bench start|burst|…|all`. */
-import { type BenchVerb, type Report, renderReport, renderSvg, runBench, SIDE_IDS, type SideId, VERBS } from '#bench';
+import {
+  type BenchVerb,
+  type Report,
+  renderReport,
+  renderReportsSvg,
+  runBench,
+  SIDE_IDS,
+  type SideId,
+  VERBS,
+  waitUntilCalm,
+} from '#bench';
 import { files, isTerminal } from '#platform';
 import { thisInstallation } from '#setup';
 import { type Options, usageError } from '../command-line.ts';
@@ -21,7 +31,7 @@ export const bench: Verb = {
       { flags: '--pairs <N>', about: 'how often each side is measured (start and fork 30, burst 4, wake 100)' },
       { flags: '--vms <N>', about: 'number of VMs (burst 100, density at most 300, idle 10)' },
       { flags: '--seconds <N>', about: 'how long idle looks (60)' },
-      { flags: '--sides <LIST>', about: `only these, of ${SIDE_IDS.join(',')}; berth is always there` },
+      { flags: '--sides <LIST>', about: `only these, of ${SIDE_IDS.join(',')}` },
       { flags: '--socket <PATH>', about: 'measure the berth daemon that listens there, not one of its own' },
       { flags: '--json <FILE>', about: 'write all values' },
       { flags: '--svg <FILE>', about: 'draw all values' },
@@ -35,6 +45,7 @@ export const bench: Verb = {
     const verbs = verbsOf(args[0] ?? '');
     const reports: Report[] = [];
     for (const verb of verbs) {
+      if (reports.length > 0 && !options.flag('force')) await waitUntilCalm();
       const report = await measure(context, options, verb);
       reports.push(report);
       await context.out(renderReport(report));
@@ -80,13 +91,13 @@ function countOf(options: Options, name: string): number | undefined {
   return count;
 }
 
-/** `berth,dockerd` → sides, berth first. @throws usage (invalid) */
+/** `dockerd,berth` → sides, in the order of reports. @throws usage (invalid) */
 export function sidesOf(text: string | undefined): readonly SideId[] | undefined {
   if (text === undefined) return undefined;
   const words = text.split(',').map((word) => word.trim());
   const unknown = words.find((word) => !SIDE_IDS.some((id) => id === word));
   if (unknown !== undefined) throw usageError(`there is no side "${unknown}"`, `there are ${SIDE_IDS.join(', ')}`);
-  return SIDE_IDS.filter((id) => id === 'berth' || words.includes(id));
+  return SIDE_IDS.filter((id) => words.includes(id));
 }
 
 async function writeFiles(options: Options, reports: readonly Report[]): Promise<void> {
@@ -95,13 +106,7 @@ async function writeFiles(options: Options, reports: readonly Report[]): Promise
     const value = reports.length === 1 ? reports[0] : reports;
     await files.writeFileAtomic(json, `${JSON.stringify(value, undefined, 2)}\n`, 0o644);
   }
-  const [first] = reports;
-  if (svg === undefined || first === undefined) return;
-  const { machine, at } = first;
-  const drawing = renderSvg({
-    title: `berth bench ${reports.map((report) => report.verb).join(', ')}`,
-    subtitle: `${at.slice(0, 10)}, ${machine.cpus} × ${machine.cpuModel}, kernel ${machine.kernel}`,
-    measures: reports.flatMap((report) => report.measures),
-  });
-  await files.writeFileAtomic(svg, drawing, 0o644);
+  const [first, ...rest] = reports;
+  if (svg !== undefined && first !== undefined)
+    await files.writeFileAtomic(svg, renderReportsSvg([first, ...rest]), 0o644);
 }
