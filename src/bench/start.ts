@@ -31,7 +31,10 @@ export async function benchStart(run: BenchRun, plan: StartPlan): Promise<Measur
   const runs = await interleave(
     typed.map((engine) => commandParticipant(run, engine)),
     {
-      ...options,
+      rounds: pairs,
+      // The check before was the same work.
+      warmUps: 0,
+      signal: run.signal,
       onProgress: (line) => run.onProgress(`run --rm: ${line}`),
     },
   );
