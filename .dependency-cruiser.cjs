@@ -1,6 +1,6 @@
 // The house's import order, bottom to top. A folder may import from the rooms below it, by their door only.
 const middle = ['engine', 'images', 'storage', 'network', 'metering', 'trust'];
-const levels = [['base'], ['platform'], ['store'], middle, ['setup', 'fleet'], ['docker', 'api'], ['daemon'], ['cli']];
+const levels = [['base'], ['platform'], ['store'], middle, ['setup', 'fleet'], ['docker', 'api'], ['daemon', 'bench'], ['cli']];
 
 const upward = levels.flatMap((level, index) =>
   level.map((area) => ({

@@ -90,6 +90,12 @@ export const VERBS: readonly VerbEntry[] = [
     load: async () => (await import('./verbs/daemon.ts')).daemon,
   },
   {
+    name: 'bench',
+    group: engine,
+    summary: 'measure berth beside dockerd, podman and bare QEMU',
+    load: async () => (await import('./verbs/bench.ts')).bench,
+  },
+  {
     name: 'setup',
     group: engine,
     summary: 'set this checkout up again',

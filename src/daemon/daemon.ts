@@ -79,6 +79,7 @@ export async function startDaemon(
       runFolder: settings.runFolder,
       build,
       launcher: installation.launcher,
+      memoryProgram: installation.memoryProgram,
       mkfsExt4: '/sbin/mkfs.ext4',
       qemuImg: '/usr/bin/qemu-img',
       firstUid: settings.isRoot ? FIRST_UID : undefined,

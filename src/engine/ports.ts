@@ -64,6 +64,8 @@ export interface EngineSettings {
   /** The QEMU to start VMs with; asked anew for each start, since the verdict on accelerators may change. */
   readonly build: () => Promise<QemuBuild>;
   readonly launcher: string;
+  /** Keeps and copies guests' memory: memory/memory.c. */
+  readonly memoryProgram: string;
   readonly mkfsExt4: string;
   readonly qemuImg: string;
   /** First of the unprivileged uids, one per VM; undefined when berthd is not root and QEMU runs as the same user. */

@@ -12,6 +12,7 @@ import {
   link,
   lstat,
   mkdir,
+  mkdtemp,
   open,
   readdir,
   readFile,
@@ -26,7 +27,8 @@ import {
   unlink,
   utimes,
 } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { errnoOf } from '#base';
 import { sleep } from './clock.ts';
 
@@ -92,6 +94,11 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array, m
     throw error;
   }
   await syncFolder(dirname(path));
+}
+
+/** A new folder of this user alone under the temporary folder; its name begins with `prefix`. */
+export async function makeTemporaryFolder(prefix: string): Promise<string> {
+  return await mkdtemp(join(tmpdir(), prefix));
 }
 
 /** The file's text, or undefined when there is no such file. Other errors are thrown. */

@@ -124,18 +124,19 @@ export async function spawnTalking(argv: readonly [string, ...string[]]): Promis
 }
 
 /**
- * As `spawnDetached`, with the caller's environment and the output appended to a file.
+ * As `spawnDetached`, with the caller's environment, `env` over it, and the output appended to a file.
  *
  * @throws process.not_found (unavailable) when it cannot be started.
  */
 export async function spawnDaemon(
   argv: readonly [string, ...string[]],
-  options: { readonly outputPath: string },
+  options: { readonly outputPath: string; readonly env?: Readonly<Record<string, string>> },
 ): Promise<DetachedProcess> {
   const [command, ...args] = argv;
   const output = await open(options.outputPath, 'a', 0o600);
   try {
-    const child = spawn(command, args, { detached: true, stdio: ['ignore', output.fd, output.fd], cwd: '/' });
+    const env = { ...process.env, ...options.env };
+    const child = spawn(command, args, { detached: true, stdio: ['ignore', output.fd, output.fd], cwd: '/', env });
     const ended = new Promise<{ exitCode: number | null; signal: string | null }>((resolve) => {
       child.once('exit', (exitCode, signal) => resolve({ exitCode, signal }));
     });

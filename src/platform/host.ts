@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { arch, cpus, hostname, release, totalmem } from 'node:os';
+import { arch, cpus, hostname, loadavg, release, totalmem } from 'node:os';
 
 export interface HostFacts {
   readonly hostName: string;
@@ -7,6 +7,7 @@ export interface HostFacts {
   /** In OCI's words: amd64, arm64. */
   readonly architecture: string;
   readonly cpus: number;
+  readonly cpuModel: string;
   readonly memoryBytes: number;
 }
 
@@ -17,6 +18,7 @@ export function hostFacts(): HostFacts {
     kernelVersion: release(),
     architecture: architectures[arch()] ?? arch(),
     cpus: cpus().length,
+    cpuModel: cpus()[0]?.model ?? 'an unknown processor',
     memoryBytes: totalmem(),
   };
 }
@@ -25,4 +27,9 @@ export function hostFacts(): HostFacts {
 export async function availableMemoryBytes(): Promise<number> {
   const found = /^MemAvailable:\s+([0-9]+) kB/m.exec(await readFile('/proc/meminfo', 'utf8'));
   return Number(found?.[1] ?? 0) * 1024;
+}
+
+/** Processes that ran or wanted to, on average over the last minute. */
+export function hostLoad(): number {
+  return loadavg()[0] ?? 0;
 }

@@ -1,6 +1,6 @@
 export { monotonicMs, nowMs, sleep, startTimer, type Timer } from './clock.ts';
 export * as files from './files.ts';
-export { availableMemoryBytes, type HostFacts, hostFacts } from './host.ts';
+export { availableMemoryBytes, type HostFacts, hostFacts, hostLoad } from './host.ts';
 export {
   type DetachedProcess,
   findProcesses,
@@ -33,7 +33,7 @@ export {
   serveHttp,
 } from './http-server.ts';
 export { type RunOptions, type RunResult, runChecked, runInForeground, runProcess } from './process.ts';
-export { connectUnix, type PortReservation, reservePort } from './sockets.ts';
+export { connectTcp, connectUnix, type PortReservation, reservePort } from './sockets.ts';
 export {
   endQuietlyWithoutReaders,
   enterRawMode,

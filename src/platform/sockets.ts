@@ -1,5 +1,5 @@
 import { createSocket } from 'node:dgram';
-import { connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, type NetConnectOpts, type Socket } from 'node:net';
 import { BerthError, errnoOf, messageOf } from '#base';
 import { monotonicMs, sleep } from './clock.ts';
 
@@ -17,7 +17,7 @@ export async function connectUnix(
   const until = monotonicMs() + deadlineMs;
   for (;;) {
     try {
-      return await connectOnce(path);
+      return await connectOnce({ path });
     } catch (error) {
       const errno = errnoOf(error);
       const notYet = errno === 'ENOENT' || errno === 'ECONNREFUSED' || errno === 'EAGAIN';
@@ -31,9 +31,27 @@ export async function connectUnix(
   }
 }
 
-function connectOnce(path: string): Promise<Socket> {
+/**
+ * Connects to a port once.
+ *
+ * @throws socket.unreachable (unavailable) when it is refused or does not come about within `deadlineMs`.
+ */
+export async function connectTcp(host: string, port: number, deadlineMs: number): Promise<Socket> {
+  try {
+    return await connectOnce({ host, port, signal: AbortSignal.timeout(deadlineMs) });
+  } catch (error) {
+    throw new BerthError(
+      'unavailable',
+      'socket.unreachable',
+      `cannot connect to ${host}:${port}: ${messageOf(error)}`,
+      { cause: error },
+    );
+  }
+}
+
+function connectOnce(where: NetConnectOpts): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ path });
+    const socket = connect(where);
     socket.once('connect', () => {
       socket.removeAllListeners('error');
       resolve(socket);

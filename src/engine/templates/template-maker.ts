@@ -56,7 +56,11 @@ export async function templateKey(
       : { kind: 'user' as const, isolated: true, address: '', ports: [] };
   const run = { name: '', memory: 'template' as const, qmpSocket: '', agentSocket: '', network };
   const disks = { rootDescriptor: undefined, dataDisk: undefined };
-  return hash.update(JSON.stringify(qemuArguments(build, { ...run, ...disks, vcpus: shape.vcpus, memoryBytes: shape.memoryBytes }))).digest('hex');
+  return hash
+    .update(
+      JSON.stringify(qemuArguments(build, { ...run, ...disks, vcpus: shape.vcpus, memoryBytes: shape.memoryBytes })),
+    )
+    .digest('hex');
 }
 
 /**

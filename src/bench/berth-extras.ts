@@ -1,0 +1,30 @@
+/** What berth's daemon can beyond Docker's API. */
+import { BerthError } from '#base';
+import type { Answer, DockerApi } from './docker-api.ts';
+
+export interface ForkedVm {
+  readonly id: string;
+  readonly name: string;
+}
+
+/** @throws bench.no_fork (unsupported); bench.engine (unavailable) with the daemon's words. */
+export async function forkVm(api: DockerApi, id: string, count: number): Promise<readonly ForkedVm[]> {
+  const answer = await api.send('POST', `/berth/v1/vms/${id}/fork?count=${count}`);
+  return (JSON.parse(textOf(answer, 'fork')) as { vms: ForkedVm[] }).vms;
+}
+
+/** @throws bench.no_sleep (unsupported); bench.engine (unavailable) with the daemon's words. */
+export async function putToSleep(api: DockerApi, id: string): Promise<void> {
+  textOf(await api.send('POST', `/berth/v1/vms/${id}/sleep`), 'sleep');
+}
+
+/** A 404 for a VM that has just been made, or a 501, says that the endpoint is not there. */
+function textOf({ status, text }: Answer, what: 'fork' | 'sleep'): string {
+  if (status < 400) return text;
+  if (status === 404 || status === 501) {
+    throw new BerthError('unsupported', `bench.no_${what}`, `this daemon has no ${what}`, {
+      hint: 'measure a newer berth: without --socket it is the daemon of this checkout',
+    });
+  }
+  throw new BerthError('unavailable', 'bench.engine', `${what} was answered with ${status}: ${text.trim()}`);
+}
