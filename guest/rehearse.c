@@ -11,11 +11,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -64,6 +66,17 @@ static void perform(const uint8_t *payload, size_t length, int report)
 	_exit(0);
 }
 
+/* O_EXCL: refused while anything is still mounted from it. */
+static bool forget_disk(const struct disk *disk)
+{
+	int fd = open(disk->device, O_RDONLY | O_EXCL | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	bool good = ioctl(fd, BLKFLSBUF, 0) == 0;
+	close(fd);
+	return good;
+}
+
 void rehearse(uint32_t request, const uint8_t *payload, size_t length)
 {
 	int report[2], status;
@@ -80,6 +93,10 @@ void rehearse(uint32_t request, const uint8_t *payload, size_t length)
 		if (pid > 0)
 			waitpid(pid, &status, 0);
 		take_link_down(guest.sys);
+		/* What the disks will show next is not what they showed: nothing of it may be remembered. */
+		if (count == 0 && !(forget_disk(&prepared.root) && forget_disk(&prepared.data))) {
+			count = snprintf(text, sizeof text, "letting go of the disks: %s", strerror(errno));
+		}
 	}
 	if (count < 0)
 		put_field_text(&reply, 1, "the rehearsal could not begin");

@@ -15,7 +15,8 @@ describe('streams of the Engine API', () => {
   let docker: DockerCli;
 
   before(async () => {
-    daemon = await startTestDaemon();
+    // Without a pool: one test counts descriptors, and each machine that waits has two.
+    daemon = await startTestDaemon({ env: { BERTH_POOL: 'off' } });
     docker = new DockerCli(daemon.socket);
     // Every second VM is idle: one for execs, which most of these tests are about.
     await docker.ok(['run', '-d', '--name', 'host', Image, 'sleep', '900']);

@@ -169,12 +169,13 @@ class StartedDaemon implements TestDaemon {
     const isKept = (text: string): boolean => [...kept].some((id) => text.includes(id.slice(0, 12)));
     const found: string[] = [];
     for (const one of await findProcesses(this.#folder)) {
-      const line = one.argv.join(' ').slice(0, 300);
+      const line = one.argv.join(' ');
       const isOwn = one.pid === this.pid || one.pid === process.pid;
       const isNameServer = alive && line.includes('dnsmasq');
       // Templates and machines that wait for a VM are a running daemon's own; none may outlive it.
       const isSupply = alive && (line.includes(`${this.runDir}/templates/`) || line.includes(`${this.runDir}/vm/s`));
-      if (!isOwn && !isNameServer && !isSupply && !isKept(line)) found.push(`process ${one.pid}: ${line}`);
+      if (!isOwn && !isNameServer && !isSupply && !isKept(line))
+        found.push(`process ${one.pid}: ${line.slice(0, 300)}`);
     }
     const links = await linkNames();
     for (const id of this.#vmIds) {
