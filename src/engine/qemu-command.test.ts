@@ -39,7 +39,9 @@ test('the command line of a VM with network is this one', () => {
     '-sandbox',
     'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
     '-machine',
-    'q35,accel=tcg,smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off',
+    'q35,smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off',
+    '-accel',
+    'tcg,tb-size=16',
     '-cpu',
     'max,la57=off',
     '-smp',
@@ -89,6 +91,17 @@ test('under KVM the guest keeps its mitigations and sees the host’s processor'
   assert.ok(args.includes('host'));
   assert.ok(!args.some((word) => /mitigations=off|tsc=|psi=/.test(word)));
   assert.ok(!args.includes('-netdev'));
+});
+
+test('translated code has room by the guest’s memory and processors', () => {
+  const size = (vcpus: number, mebibytes: number) => {
+    const args = qemuArguments(build, { ...run, vcpus, memoryBytes: mebibytes * 2 ** 20, network: undefined });
+    return args[args.indexOf('-accel') + 1];
+  };
+  assert.equal(size(1, 128), 'tcg,tb-size=16');
+  assert.equal(size(1, 1024), 'tcg,tb-size=64');
+  assert.equal(size(8, 256), 'tcg,tb-size=64');
+  assert.equal(size(1, 65_536), 'tcg,tb-size=256');
 });
 
 test('QEMU is started by the launcher as an unprivileged user', () => {
