@@ -211,6 +211,9 @@ int main(int argc, char **argv)
 		    setresuid(user, user, user) != 0)
 			fail("cannot become user", uid);
 	}
+	/* Huge pages make QEMU's own memory 2 to 5 MB larger per VM, and clearing them costs as much as the faults they spare. */
+	if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0)
+		fail("cannot turn off", "huge pages");
 	/* After the change of user, which would clear it. */
 	if (mortal != NULL && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
 		fail("cannot tie the program to", "its parent");

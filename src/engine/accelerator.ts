@@ -7,7 +7,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import * as v from 'valibot';
-import { BerthError, messageOf } from '#base';
+import { BerthError, MIB, messageOf } from '#base';
 import { files, monotonicMs, nowMs, runProcess } from '#platform';
 import { identityArguments, type QemuIdentity } from './machine.ts';
 import { kernelArguments, kernelFiles, machineArguments, type QemuBuild } from './qemu-command.ts';
@@ -116,7 +116,7 @@ async function probe(plan: ProbePlan, accelerator: 'kvm' | 'tcg', deadlineMs: nu
         plan.launcher,
         ...identityArguments(plan.identity),
         ...['--ends-with-parent', 'yes', '--', build.binary],
-        ...machineArguments(build, 1, 128 * 1024 * 1024),
+        ...machineArguments(build, { vcpus: 1, memoryBytes: 128 * MIB }),
         ...kernelFiles(build),
         ...['-append', [...kernelArguments(accelerator), `berth.probe=${nonce}`].join(' '), '-serial', 'stdio'],
       ],

@@ -31,6 +31,9 @@ const LEAST_AVAILABLE_BYTES = 1024 * MIB;
 /** After a machine could not be made. */
 const PATIENCE_AFTER_FAILURE_MS = 30_000;
 
+/** What a rehearsal and a start translate together, beyond what a machine keeps otherwise (decisions/0008). */
+const REHEARSAL_MIB = 16;
+
 /** What a rehearsal runs: an image of berth's own, a program in it that ends at once, and an empty disk. */
 export interface Rehearsal {
   readonly layers: readonly LayerFile[];
@@ -220,7 +223,14 @@ export class MachinePool {
       logFile: `${folder}/qemu.log`,
       memory: { path: template.memory.path, sealed: true },
       stateFile: template.stateFile,
-      run: { name: `berth-${name}`, memory: 'restored', rootDescriptor, dataDisk, ...shape },
+      run: {
+        name: `berth-${name}`,
+        memory: 'restored',
+        rootDescriptor,
+        dataDisk,
+        moreTranslationMib: REHEARSAL_MIB,
+        ...shape,
+      },
     });
     try {
       let pooled: PooledMachine | undefined;

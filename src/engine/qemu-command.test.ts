@@ -40,7 +40,9 @@ test('the command line of a VM with network is this one', () => {
     '-sandbox',
     'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
     '-machine',
-    'q35,accel=tcg,smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off,memory-backend=memory,suppress-vmdesc=on',
+    'q35,smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off,memory-backend=memory,suppress-vmdesc=on',
+    '-accel',
+    'tcg,tb-size=16',
     '-cpu',
     'max,la57=off,erms=off,fsrm=off',
     '-smp',
@@ -69,7 +71,7 @@ test('the command line of a VM with network is this one', () => {
     '-serial',
     'chardev:console',
     '-device',
-    'virtio-serial-pci,id=serial',
+    'virtio-serial-pci,id=serial,max_ports=2',
     '-chardev',
     'socket,id=agent,path=/run/a,server=on,wait=off',
     '-device',
@@ -110,6 +112,22 @@ test('under KVM the guest keeps its mitigations and sees the host’s processor'
   const args = qemuArguments({ ...build, accelerator: 'kvm' }, { ...run, network: { kind: 'tap', descriptor: 3 } });
   assert.ok(args.includes('host'));
   assert.ok(!args.some((word) => /mitigations=off|tsc=|psi=/.test(word)));
+});
+
+test('translated code has room by the guest’s memory and processors', () => {
+  const size = (vcpus: number, mebibytes: number) => {
+    const args = qemuArguments(build, {
+      ...run,
+      vcpus,
+      memoryBytes: mebibytes * 2 ** 20,
+      network: { kind: 'tap', descriptor: 3 },
+    });
+    return args[args.indexOf('-accel') + 1];
+  };
+  assert.equal(size(1, 128), 'tcg,tb-size=16');
+  assert.equal(size(1, 1024), 'tcg,tb-size=64');
+  assert.equal(size(8, 256), 'tcg,tb-size=64');
+  assert.equal(size(1, 65_536), 'tcg,tb-size=256');
 });
 
 test('QEMU is started by the launcher as an unprivileged user', () => {

@@ -38,11 +38,9 @@ export type QemuMemory = 'own' | 'template' | 'restored';
 export const MEMORY_DESCRIPTOR = 4;
 export const STATE_DESCRIPTOR = 5;
 
-export interface QemuRun {
+export interface QemuRun extends MachineSize {
   /** Shown by ps and `info name`; holds the VM's id. */
   readonly name: string;
-  readonly vcpus: number;
-  readonly memoryBytes: number;
   readonly memory: QemuMemory;
   readonly qmpSocket: string;
   readonly agentSocket: string;
@@ -81,17 +79,35 @@ export function kernelArguments(accelerator: 'kvm' | 'tcg'): string[] {
   ];
 }
 
+/**
+ * How many MiB of translated code TCG keeps (decisions/0008). QEMU's own choice is 1 GiB, and every VM fills what it is
+ * given: a guest that only started has used 24 to 28 MiB, and 16 serve a shell as well. A sixteenth of the guest's memory,
+ * since bigger guests run bigger programs; a region of 2 MiB and some to spare for each processor.
+ */
+function translationMib({ vcpus, memoryBytes }: MachineSize): number {
+  return Math.min(256, Math.max(16, 8 * vcpus, Math.floor(memoryBytes / MIB / 16)));
+}
+
+export interface MachineSize {
+  readonly vcpus: number;
+  readonly memoryBytes: number;
+  /** Room for translated code beside the usual, in MiB: a rehearsal's must not push out what it is for. */
+  readonly moreTranslationMib?: number;
+}
+
 /** The machine itself, without kernel and devices: what a probe and a VM have in common. */
-export function machineArguments(build: QemuBuild, vcpus: number, memoryBytes: number, options = ''): string[] {
-  const machine = `q35,accel=${build.accelerator},smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off${options}`;
+export function machineArguments(build: QemuBuild, size: MachineSize, options = ''): string[] {
+  const machine = `q35,smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off${options}`;
+  const translated = translationMib(size) + (size.moreTranslationMib ?? 0);
+  const accelerator = build.accelerator === 'kvm' ? 'kvm' : `tcg,tb-size=${translated}`;
   // 5-level page tables make every walk of TCG's software MMU longer and serve no guest of this size. "Enhanced" string
   // moves are a promise of TCG's that it does not keep: byte by byte, they are its slowest way to copy a page.
   const cpu = build.accelerator === 'kvm' ? 'host' : 'max,la57=off,erms=off,fsrm=off';
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
-    ...['-machine', machine, '-cpu', cpu],
-    ...['-smp', String(vcpus), '-m', `${Math.ceil(memoryBytes / MIB)}M`],
+    ...['-machine', machine, '-accel', accelerator, '-cpu', cpu],
+    ...['-smp', String(size.vcpus), '-m', `${Math.ceil(size.memoryBytes / MIB)}M`],
     ...(build.firmware === undefined ? [] : ['-bios', build.firmware]),
   ];
 }
@@ -131,7 +147,7 @@ export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
   const { rootDescriptor, dataDisk } = run;
   return [
     ...['-name', `${run.name},debug-threads=on`],
-    ...machineArguments(build, run.vcpus, run.memoryBytes, ',memory-backend=memory,suppress-vmdesc=on'),
+    ...machineArguments(build, run, ',memory-backend=memory,suppress-vmdesc=on'),
     // A saved state is the devices' alone, with nothing before or after them: see RunningMachine.saveDevices.
     ...['-global', 'migration.send-configuration=off', '-object', memoryObject(run)],
     // A restored machine is past its boot: it needs no kernel, which QEMU would read and keep.
@@ -143,7 +159,8 @@ export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
     ...['-chardev', `socket,id=qmp,path=${run.qmpSocket},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
     // A ring, so that a guest that floods its console fills 64 KiB of memory and no disk.
     ...['-chardev', 'ringbuf,id=console,size=65536', '-serial', 'chardev:console'],
-    ...['-device', 'virtio-serial-pci,id=serial'],
+    // One port beside the console's reserved one: each has two queues, whether it is used or not.
+    ...['-device', 'virtio-serial-pci,id=serial,max_ports=2'],
     ...['-chardev', `socket,id=agent,path=${run.agentSocket},server=on,wait=off`],
     ...['-device', 'virtserialport,bus=serial.0,chardev=agent,name=berth.agent'],
     ...disk(rootDescriptor === undefined ? placeholder('root', true) : rootNode('root', rootDescriptor)),

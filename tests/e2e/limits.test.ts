@@ -66,7 +66,7 @@ function fill(path: string): void {
 }
 
 test('100 VMs made and removed, a dozen of them run, leave no process, tap, rule, file or descriptor', async () => {
-  const daemon = await startTestDaemon();
+  const daemon = await startTestDaemon({ env: { BERTH_POOL: 'off' } });
   try {
     await createVm(daemon, 'warm', 'true');
     await daemon.call('DELETE', '/containers/warm');
@@ -96,7 +96,7 @@ async function descriptors(daemon: TestDaemon): Promise<number> {
 }
 
 test('a flood of output is logged whole while berthd stays small', async () => {
-  const daemon = await startTestDaemon();
+  const daemon = await startTestDaemon({ env: { BERTH_POOL: 'off' } });
   try {
     await createVm(daemon, 'flood', 'yes "$(seq -s, 1 30)" | head -c 30000000; echo; echo end >&2');
     await startVm(daemon, 'flood');
