@@ -18,6 +18,7 @@ export const CREATE_FLAGS: readonly Flag[] = [
   { flags: '-h, --hostname <NAME>', about: 'host name inside' },
   { flags: '--domainname <NAME>', about: 'domain name inside' },
   { flags: '-l, --label <NAME=VALUE>', about: 'a label', many },
+  { flags: '--sleep-after <TIME>', about: 'put it to sleep when it was idle for so long: 30s, 5m, 1h' },
   { flags: '--label-file <FILE>', about: 'read labels from a file', many },
   { flags: '--annotation <NAME=VALUE>', about: 'an annotation', many },
   { flags: '--cpus <NUMBER>', about: 'virtual processors' },

@@ -36,6 +36,7 @@ export function createBody(input: CreateInput): CreateBody {
     ...input.envFiles.flatMap((text) => parseEnvFile(text, env)),
     ...options.list('env').flatMap((word) => envEntry(word, env)),
   ];
+  const sleepAfter = options.text('sleep-after');
   return {
     Hostname: options.text('hostname') ?? '',
     Domainname: options.text('domainname') ?? '',
@@ -52,7 +53,11 @@ export function createBody(input: CreateInput): CreateBody {
     Image: input.image,
     WorkingDir: options.text('workdir') ?? '',
     Entrypoint: entrypoint === undefined ? null : [entrypoint],
-    Labels: { ...Object.assign({}, ...input.labelFiles.map(parseLabelFile)), ...pairs(options.list('label'), '') },
+    Labels: {
+      ...Object.assign({}, ...input.labelFiles.map(parseLabelFile)),
+      ...pairs(options.list('label'), ''),
+      ...(sleepAfter === undefined ? {} : { 'berth.sleep-after': sleepAfter }),
+    },
     ...(options.flag('no-healthcheck') ? { Healthcheck: { Test: ['NONE'] } } : {}),
     ...(options.text('stop-signal') === undefined ? {} : { StopSignal: options.text('stop-signal') }),
     ...(timeout === undefined ? {} : { StopTimeout: timeout }),

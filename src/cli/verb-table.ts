@@ -33,6 +33,13 @@ export const VERBS: readonly VerbEntry[] = [
   { name: 'stop', group: vm, summary: 'ask VMs to end', load: async () => (await lifecycle()).stop },
   { name: 'restart', group: vm, summary: 'stop and start VMs', load: async () => (await lifecycle()).restart },
   { name: 'kill', group: vm, summary: 'send a signal to VMs', load: async () => (await lifecycle()).kill },
+  {
+    name: 'sleep',
+    group: vm,
+    summary: 'write VMs out until they are needed',
+    load: async () => (await lifecycle()).sleep,
+  },
+  { name: 'wake', group: vm, summary: 'let VMs that sleep go on', load: async () => (await lifecycle()).wake },
   { name: 'pause', group: vm, summary: 'stop the processors of VMs', load: async () => (await lifecycle()).pause },
   { name: 'unpause', group: vm, summary: 'let paused VMs go on', load: async () => (await lifecycle()).unpause },
   { name: 'wait', group: vm, summary: 'wait for the end of VMs', load: async () => (await lifecycle()).wait },

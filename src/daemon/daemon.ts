@@ -213,6 +213,8 @@ function networkPort(network: BridgeNetwork): NetworkPort {
     restore: (vmId, attachment, names) => network.restore(vmId, attachment, names),
     rename: (vmId, names) => network.rename(vmId, names),
     detach: (vmId) => network.detach(vmId),
+    hold: (vmId, wake) => network.hold(vmId, wake),
+    unhold: (vmId) => network.unhold(vmId),
   };
 }
 

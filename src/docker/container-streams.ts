@@ -99,6 +99,7 @@ export function streamRoutes(context: DockerContext): Route[] {
     const body = await call.json(ExecCreateSchema);
     const args = body.Cmd ?? [];
     if (args.length === 0) throw new BerthError('invalid', 'exec.no_command', 'No exec command specified');
+    await vm.awake();
     const main = vm.record.spec.process;
     const exec = vm.createExec({
       attachStdout: body.AttachStdout === true,
@@ -121,6 +122,7 @@ export function streamRoutes(context: DockerContext): Route[] {
 
   const execStart = async (call: Call): Promise<void> => {
     const { vm, exec } = engine.findExec(call.parameter('id'));
+    await vm.awake();
     const body = await call.json(ExecStartSchema);
     const [rows, columns] = body.ConsoleSize ?? [];
     const size = rows !== undefined && columns !== undefined && rows > 0 && columns > 0 ? { rows, columns } : undefined;

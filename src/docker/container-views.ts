@@ -1,12 +1,12 @@
 /** What Docker's clients are shown of a VM: pure translations of its record. */
 import { humanDuration, shortId } from '#base';
-import type { PortBinding, VmRecord, VmState } from '#engine';
+import { isUp, type PortBinding, type VmRecord, type VmState } from '#engine';
 import { rfc3339 } from './durations.ts';
 
 /** Docker's seven words for a container's state. */
 export function stateName(state: VmState): string {
   if (state.name === 'starting') return 'created';
-  if (state.name === 'ending') return 'running';
+  if (state.name === 'ending' || state.name === 'asleep' || state.name === 'waking') return 'running';
   return state.name;
 }
 
@@ -23,6 +23,9 @@ export function statusText(record: VmRecord, nowMs: number): string {
       return up();
     case 'paused':
       return `${up()} (Paused)`;
+    case 'asleep':
+    case 'waking':
+      return `${up()} (asleep)`;
     case 'exited':
       return `Exited (${state.exit.exitCode}) ${humanDuration((nowMs - state.exit.atMs) / 1000)} ago`;
     case 'removing':
@@ -283,8 +286,8 @@ function known(host: Readonly<Record<string, unknown>>): Record<string, unknown>
 function stateView(record: VmRecord, trouble: string): object {
   const { state } = record;
   const exit = state.name === 'exited' ? state.exit : state.name === 'created' ? state.failure : undefined;
-  const stopped = state.name === 'paused' ? state.error : state.name === 'dead' ? state.error : '';
-  const running = state.name === 'running' || state.name === 'paused' || state.name === 'ending';
+  const stopped = state.name === 'paused' || state.name === 'dead' || state.name === 'asleep' ? state.error : '';
+  const running = isUp(state) && state.name !== 'starting';
   return {
     Status: stateName(state),
     Running: running,

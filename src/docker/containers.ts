@@ -200,6 +200,7 @@ function checkPlatform(platform: string | null, context: DockerContext): void {
 
 async function top(call: Call, context: DockerContext): Promise<void> {
   const vm = context.engine.find(call.parameter('id'));
+  await vm.awake();
   const link = vm.link();
   const [entries, memory] = await Promise.all([link.top(), link.memory()]);
   const moment = { nowMs: nowMs(), totalBytes: memory.totalBytes };

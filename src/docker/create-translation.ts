@@ -30,6 +30,8 @@ export interface ImageDefaults {
 
 /** Of a VM without --memory: fits a shell and a small server; a guest kernel alone takes about 40 MiB. */
 /** Below this the guest kernel and its page cache leave no room for a process. */
+/** How long a VM may be idle before it is put to sleep: a label, so that every client of Docker's API can say it. */
+const SLEEP_LABEL = 'berth.sleep-after';
 export const MINIMUM_MEMORY_BYTES = 64 * MIB;
 const MAXIMUM_VCPUS = 64;
 const DEFAULT_SHM_BYTES = 64 * MIB;
@@ -146,6 +148,7 @@ export function translateCreate(
     stopSignal: parseSignal(body.StopSignal || image.config.StopSignal || 'TERM'),
     stopTimeoutSeconds: body.StopTimeout ?? 10,
     autoRemove: host.AutoRemove === true,
+    sleepAfterSeconds: sleepAfterOf(body.Labels?.[SLEEP_LABEL]),
     labels: { ...image.config.Labels, ...body.Labels },
     docker: { ...body, ...mergedWith(image.config, body), HostConfig: host },
   };
@@ -320,6 +323,17 @@ function vcpusOf(host: Partial<HostConfig>, warnings: string[]): number {
   const vcpus = Math.ceil(wanted);
   if (vcpus !== wanted) warnings.push(`A VM has whole vCPUs: ${wanted} was rounded up to ${vcpus}; no quota is set.`);
   return vcpus;
+}
+
+/** `30s`, `5m`, `1h`, a number of seconds; nothing: 0. @throws create.sleep_after (invalid) */
+function sleepAfterOf(text: string | undefined): number {
+  if (text === undefined) return 0;
+  const [, amount, unit] = /^([0-9]{1,9})(s|m|h|)$/.exec(text) ?? [];
+  const seconds = Number(amount) * ({ '': 1, s: 1, m: 60, h: 3600 }[unit ?? ''] ?? 1);
+  if (amount === undefined || seconds === 0) {
+    throw new BerthError('invalid', 'create.sleep_after', `${SLEEP_LABEL}=${text} is not a time such as 30s, 5m or 1h`);
+  }
+  return seconds;
 }
 
 function memoryOf(host: Partial<HostConfig>): number {

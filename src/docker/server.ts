@@ -7,6 +7,7 @@ import { containerRoutes } from './containers.ts';
 import type { DockerContext } from './context.ts';
 import { imageRoutes } from './images.ts';
 import { emptyRoutes, notYetRoutes, swarmRoutes } from './not-yet.ts';
+import { sleepRoutes } from './sleep.ts';
 import { API_VERSION, compileRoutes, type Match, type Route, splitTarget } from './router.ts';
 import { standardHeaders, systemRoutes } from './system.ts';
 
@@ -17,6 +18,7 @@ export function allRoutes(context: DockerContext): Route[] {
     ...containerRoutes(context),
     ...streamRoutes(context),
     ...imageRoutes(context),
+    ...sleepRoutes(context),
     ...emptyRoutes(),
     ...notYetRoutes(),
     ...swarmRoutes(),

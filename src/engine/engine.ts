@@ -7,6 +7,7 @@ import { BerthError, GIB, messageOf, parseVmId, shortId, type VmId } from '#base
 import { files, findProcesses, isAlive, killAndWait, nowMs } from '#platform';
 import { DataDisks } from './data-disk.ts';
 import type { Exec } from './exec.ts';
+import { IdleWatch } from './idle-watch.ts';
 import { hasMachine } from './lifecycle.ts';
 import { MachinePool } from './machine-pool.ts';
 import type { VmRecord, VmSpec } from './model.ts';
@@ -28,6 +29,7 @@ export class Engine {
   readonly #vms = new Map<VmId, Vm>();
   readonly #disks: DataDisks;
   readonly #pool: MachinePool | undefined;
+  #idleWatch: IdleWatch | undefined;
 
   constructor(ports: EnginePorts, settings: EngineSettings) {
     this.#ports = ports;
@@ -103,6 +105,10 @@ export class Engine {
     }
     await this.#sweepFolders();
     this.#pool?.fillWhenQuiet();
+    this.#idleWatch = new IdleWatch(
+      () => this.#vms.values(),
+      (line) => this.#ports.log(line),
+    );
   }
 
   list(): readonly Vm[] {
@@ -183,6 +189,7 @@ export class Engine {
 
   /** Lets go of all VMs; they run on. */
   async close(): Promise<void> {
+    await this.#idleWatch?.close();
     for (const vm of this.#vms.values()) await vm.release();
     await this.#pool?.close();
   }

@@ -12,7 +12,7 @@ import {
   type GuestProcessSpec,
   type GuestTopEntry,
 } from './guest-channel/index.ts';
-import type { GuestConfiguration } from './guest-configuration.ts';
+import type { GuestClock, GuestConfiguration } from './guest-configuration.ts';
 import type { ProcessSpec, TerminalSize } from './model.ts';
 import type { OutputStream } from './process-log.ts';
 
@@ -90,6 +90,10 @@ export class GuestLink {
     const outcome = await this.#channel.start(id, processFor(id, spec, size ?? DEFAULT_SIZE));
     if (outcome.ok) return { pid: outcome.pid };
     throw new BerthError('invalid', CODE_OF[outcome.reason], outcome.text);
+  }
+
+  setClock(clock: GuestClock): void {
+    this.#channel.setClock(clock.epochNs, clock.boottimeNs);
   }
 
   resume(id: number, stdout: number, stderr: number): void {

@@ -18,7 +18,7 @@ export {
   type StartOutcome,
 } from './guest-channel/index.ts';
 export type { GuestTopEntry } from './guest-link.ts';
-export { hasMachine } from './lifecycle.ts';
+export { hasMachine, isUp } from './lifecycle.ts';
 export { followLog } from './log-follow.ts';
 export type { NetworkPlug, QemuIdentity } from './machine.ts';
 export { DEFAULT_SHAPE } from './model.ts';

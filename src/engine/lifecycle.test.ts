@@ -51,6 +51,7 @@ function record(state: VmState, overrides: Partial<VmRecord> = {}, autoRemove = 
       stopSignal: 15,
       stopTimeoutSeconds: 10,
       autoRemove,
+      sleepAfterSeconds: 0,
       labels: {},
       docker: {},
     },

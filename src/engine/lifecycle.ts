@@ -7,17 +7,21 @@
  *        │ start_failed       │  │ process_exited       │    unpause    │
  *        └────────────────────┘  │ machine_gone         │               │
  *                                ▼                      ▼               │
+ *     running ── fell_asleep ──► asleep ── waking ──► waking ── woke ──► running
+ *                                  ▲ └─ machine_gone ─► ending            │
+ *                                  └────────── wake_failed ◄──────────────┘
+ *
  *     exited ◄──────────────── ending ◄─────────────────┴───────────────┘
  *        │  │    torn_down                process_exited, machine_gone
  *        │  └── start ──► starting
  *        └───── remove ─► removing ──► (gone)      remove_failed ─► dead ── remove ─► removing
  *
- * Invariants: a machine (QEMU) exists only in starting, running, paused and ending; `exited` is reached only after its
+ * Invariants: a machine (QEMU) exists only in starting, running, paused, waking and ending; `exited` is reached only after its
  * processes, sockets, tap and ports are gone; nothing leaves `removing` but the end or `dead`.
  * A start that failed goes back to `created` (or `exited` when it had run before) with the reason kept, as Docker does.
  */
 import { BerthError, shortId, unreachable } from '#base';
-import type { ExitFacts, VmRecord, VmState } from './model.ts';
+import type { ExitFacts, SavedMachine, VmRecord, VmState } from './model.ts';
 
 export type VmEvent =
   | { readonly type: 'start' }
@@ -30,6 +34,10 @@ export type VmEvent =
   | { readonly type: 'torn_down'; readonly keep: boolean }
   | { readonly type: 'paused' }
   | { readonly type: 'unpaused' }
+  | { readonly type: 'fell_asleep'; readonly saved: SavedMachine }
+  | { readonly type: 'waking' }
+  | { readonly type: 'woke' }
+  | { readonly type: 'wake_failed'; readonly error: string }
   | { readonly type: 'remove'; readonly force: boolean }
   | { readonly type: 'remove_failed'; readonly error: string };
 
@@ -60,7 +68,7 @@ export function decide(record: VmRecord, event: VmEvent, nowMs: number): Decisio
       return to(record, { name: 'ending', exit: event.exit }, ['announce_die', 'finish']);
     case 'machine_gone':
       // Whatever led to `ending` has queued the one tear-down already.
-      if (!hasMachine(record.state) || record.state.name === 'ending') return same(record);
+      if (!isUp(record.state) || record.state.name === 'ending') return same(record);
       if (record.state.name === 'starting') return to(record, { name: 'ending', exit: event.exit }, ['tear_down']);
       return to(record, { name: 'ending', exit: event.exit }, ['announce_die', 'tear_down']);
     case 'machine_stopped':
@@ -69,6 +77,19 @@ export function decide(record: VmRecord, event: VmEvent, nowMs: number): Decisio
       return record.state.name === 'running' ? to(record, { name: 'paused', error: '' }, []) : same(record);
     case 'unpaused':
       return record.state.name === 'paused' ? to(record, { name: 'running' }, []) : same(record);
+    case 'fell_asleep':
+      if (record.state.name !== 'running') return same(record);
+      return to(settled(record), { name: 'asleep', saved: event.saved, error: '' }, []);
+    case 'waking':
+      if (record.state.name !== 'asleep') return same(record);
+      return to(record, { name: 'waking', saved: record.state.saved }, []);
+    case 'woke':
+      return record.state.name === 'waking'
+        ? to({ ...record, transit: 'waking' }, { name: 'running' }, [])
+        : same(record);
+    case 'wake_failed':
+      if (record.state.name !== 'waking') return same(record);
+      return to(settled(record), { name: 'asleep', saved: record.state.saved, error: event.error }, []);
     case 'torn_down':
       return tornDown(record, event.keep);
     case 'remove':
@@ -82,7 +103,18 @@ export function decide(record: VmRecord, event: VmEvent, nowMs: number): Decisio
 
 /** Whether a QEMU may exist in this state. */
 export function hasMachine(state: VmState): boolean {
-  return state.name === 'starting' || state.name === 'running' || state.name === 'paused' || state.name === 'ending';
+  const { name } = state;
+  return name === 'starting' || name === 'running' || name === 'paused' || name === 'waking' || name === 'ending';
+}
+
+/** Whether the VM's process lives, be it in a machine or written out. */
+export function isUp(state: VmState): boolean {
+  return hasMachine(state) || state.name === 'asleep';
+}
+
+/** Without a machine, and nothing under way. */
+function settled(record: VmRecord): VmRecord {
+  return { ...record, machine: undefined, transit: undefined };
 }
 
 function same(record: VmRecord): Decision {
@@ -105,6 +137,8 @@ function start(record: VmRecord): Decision {
       );
     case 'starting':
     case 'running':
+    case 'asleep':
+    case 'waking':
       throw new BerthError('not_modified', 'vm.already_running', `VM ${record.name} is already running`);
     case 'paused':
       throw new BerthError('conflict', 'vm.paused', 'cannot start a paused container, try unpause instead');
@@ -120,7 +154,7 @@ function start(record: VmRecord): Decision {
 
 function tornDown(record: VmRecord, keep: boolean): Decision {
   if (record.state.name !== 'ending') return same(record);
-  const ended = { ...record, machine: undefined, network: undefined };
+  const ended = { ...settled(record), network: undefined };
   if (record.removal === 'when_ended' || (record.spec.autoRemove && !keep))
     return to(ended, { name: 'removing' }, ['delete']);
   if (record.startedAtMs === undefined && record.run <= 1)
@@ -133,7 +167,7 @@ function remove(record: VmRecord, force: boolean): Decision {
   if (state.name === 'removing') {
     throw new BerthError('conflict', 'vm.removing', `removal of container ${record.name} is already in progress`);
   }
-  if (!hasMachine(state)) return to(record, { name: 'removing' }, ['delete']);
+  if (!isUp(state)) return to(record, { name: 'removing' }, ['delete']);
   if (state.name === 'ending') return { record: { ...record, removal: 'when_ended' }, effects: [] };
   if (!force) {
     const remedy =

@@ -175,7 +175,7 @@ export class RunningMachine {
       this.#agent = agent;
       this.#qmp = new QmpClient(control, {
         onEvent: (name, data) => {
-          this.#heard(name);
+          this.#heard(name === 'MIGRATION' ? `MIGRATION ${String(data['status'])}` : name);
           this.#events?.onQmpEvent(name, data);
         },
         onClosed: () => {
@@ -210,6 +210,18 @@ export class RunningMachine {
       // Taken while the state is still being read: the machine runs as soon as it is there.
       this.qmp.execute('cont'),
       running,
+    ]);
+  }
+
+  /** As `restore`, for a machine that was launched to start paused: it is filled, and does not run yet. @throws as `restore` */
+  async load(): Promise<void> {
+    const filled = this.#untilEvent('MIGRATION completed', RESTORE_DEADLINE_MS);
+    filled.catch(() => {});
+    const capabilities = [{ capability: 'events', state: true }];
+    await Promise.all([
+      this.qmp.execute('migrate-set-capabilities', { capabilities }),
+      this.qmp.execute('migrate-incoming', { uri: `fd:${STATE_DESCRIPTOR}` }),
+      filled,
     ]);
   }
 

@@ -79,6 +79,8 @@ export interface VmSpec {
   readonly stopSignal: number;
   readonly stopTimeoutSeconds: number;
   readonly autoRemove: boolean;
+  /** Idle for so long it is put to sleep; 0: only when told to. */
+  readonly sleepAfterSeconds: number;
   readonly labels: Readonly<Record<string, string>>;
   /** What the Docker door was asked for, kept as it was to be shown again by inspect. Opaque to the engine. */
   readonly docker: unknown;
@@ -118,10 +120,27 @@ export type VmState =
   | { readonly name: 'starting' }
   | { readonly name: 'running' }
   | { readonly name: 'paused'; readonly error: string }
+  /** Written out: it has no machine. `error`: why it could not be woken the last time. */
+  | { readonly name: 'asleep'; readonly saved: SavedMachine; readonly error: string }
+  | { readonly name: 'waking'; readonly saved: SavedMachine }
   | { readonly name: 'ending'; readonly exit: ExitFacts }
   | { readonly name: 'exited'; readonly exit: ExitFacts }
   | { readonly name: 'removing' }
   | { readonly name: 'dead'; readonly error: string };
+
+/** A machine put away: memory and devices of a stopped machine, in two files. */
+export interface SavedMachine {
+  readonly memoryFile: string;
+  readonly memoryBytes: number;
+  readonly stateFile: string;
+  readonly stateSha256: string;
+}
+
+/**
+ * What berthd was doing to a machine that exists: `sleeping`: it is stopped while it is written out; `waking`: it is
+ * about to run again. Whoever finds it so lets the machine go on.
+ */
+export type Transit = 'sleeping' | 'waking';
 
 /** The QEMU of one run. */
 export interface Machine {
@@ -169,6 +188,7 @@ export interface VmRecord {
   readonly machine: Machine | undefined;
   readonly network: NetworkAttachment | undefined;
   readonly boot: BootTimings;
+  readonly transit?: Transit | undefined;
 }
 
 /** A layer as the images area keeps it: an EROFS file, lowest first in a list. */

@@ -115,6 +115,11 @@ export class ProcessLog {
     });
   }
 
+  /** Whether somebody waits for what comes next. */
+  get isFollowed(): boolean {
+    return this.#appended.listenerCount('appended') > 0;
+  }
+
   /** Resolves when all that was appended so far is on file. */
   async settled(): Promise<void> {
     await this.#writing;

@@ -42,6 +42,8 @@ export interface QemuRun extends MachineSize {
   /** Shown by ps and `info name`; holds the VM's id. */
   readonly name: string;
   readonly memory: QemuMemory;
+  /** A restored machine that does not run before it is told to. */
+  readonly startsPaused?: boolean;
   readonly qmpSocket: string;
   readonly agentSocket: string;
   /** VMDK descriptor; absent for an image without layers, and for a machine that gets its disks later. */
@@ -152,7 +154,7 @@ export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
     ...['-global', 'migration.send-configuration=off', '-object', memoryObject(run)],
     // A restored machine is past its boot: it needs no kernel, which QEMU would read and keep.
     ...(run.memory === 'restored'
-      ? ['-incoming', 'defer']
+      ? ['-incoming', 'defer', ...(run.startsPaused === true ? ['-S'] : [])]
       : [...kernelFiles(build), '-append', kernelArguments(build.accelerator).join(' ')]),
     // A guest that powers off or crashes leaves QEMU waiting, so that its console can still be read.
     '-no-shutdown',

@@ -8,14 +8,8 @@ import { createHash } from 'node:crypto';
 import { BerthError, messageOf } from '#base';
 import { files } from '#platform';
 import type { LaunchPlan, RunningMachine } from './machine.ts';
+import type { SavedMachine } from './model.ts';
 import { saveMemory } from './templates/index.ts';
-
-export interface SavedMachine {
-  readonly memoryFile: string;
-  readonly memoryBytes: number;
-  readonly stateFile: string;
-  readonly stateSha256: string;
-}
 
 /**
  * Stops `machine` and writes it into `folder`, which must exist. The machine stays stopped: its owner ends it or lets it

@@ -29,6 +29,11 @@ export class VmFolders {
     return `${this.state}/data.img`;
   }
 
+  /** Memory and devices of a VM that sleeps. */
+  get sleep(): string {
+    return `${this.state}/asleep`;
+  }
+
   get rootDescriptor(): string {
     return `${this.state}/root.vmdk`;
   }

@@ -11,6 +11,8 @@ interface Moments {
   /** As `exited`, and also after a start that failed. */
   ended: [ExitFacts];
   removed: [];
+  /** The machine of a VM that slept runs again. */
+  woke: [];
   removeFailed: [string];
 }
 
@@ -40,6 +42,17 @@ export class VmMilestones {
   exited(exit: ExitFacts): void {
     this.#moments.emit('exited', exit);
     this.#moments.emit('ended', exit);
+  }
+
+  woke(): void {
+    this.#moments.emit('woke');
+  }
+
+  /** Resolves at the next wake, and never without one: race it. */
+  untilWoken(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#moments.once('woke', resolve);
+    });
   }
 
   removed(): void {

@@ -117,6 +117,32 @@ export class VmSession {
     this.#host.reached('agentMs');
   }
 
+  /**
+   * From a QEMU that was launched to start paused to a guest that goes on where it was put away.
+   *
+   * @param onFilled - called when the machine is complete and about to run: from then on its files are the past.
+   * @param onRunning - called when it runs; its guest has not answered yet.
+   * @throws what went wrong; before `onFilled` nothing has changed.
+   */
+  async wakeUp(onFilled: () => void, onRunning: () => void): Promise<void> {
+    this.#launching = true;
+    let link: GuestLink;
+    try {
+      link = await this.#connect();
+      await this.machine.load();
+    } catch (error) {
+      this.#over = true;
+      throw error instanceof BerthError && error.code === 'qmp.closed'
+        ? new BerthError('unavailable', 'qemu.ended', await this.machine.lastWords(), { cause: error })
+        : error;
+    }
+    this.#launching = false;
+    onFilled();
+    await this.machine.qmp.execute('cont');
+    onRunning();
+    await this.#greetAgain(link);
+  }
+
   /** From there to a main process that runs. @throws what went wrong on the way */
   async begin(extents: readonly Extent[]): Promise<void> {
     if (this.#link === undefined) throw new BerthError('bug', 'session.order', 'a session begins after its greeting');
@@ -125,9 +151,9 @@ export class VmSession {
 
   /** Takes over a QEMU that an earlier daemon launched, in whatever stage it is. @throws when it does not answer */
   async rejoin(): Promise<void> {
-    const { state } = this.#host.record;
+    const { state, transit } = this.#host.record;
     const link = await this.#connect();
-    const { status } = (await this.machine.qmp.execute('query-status')) as { status?: unknown };
+    let { status } = (await this.machine.qmp.execute('query-status')) as { status?: unknown };
     if (state.name === 'ending') {
       // The guest may still have its disk to flush; it says so again after a greeting.
       if (status === 'running') await link.hello(true, SYNC_DEADLINE_MS);
@@ -137,6 +163,11 @@ export class VmSession {
     if (status === 'shutdown' || status === 'guest-panicked') {
       await this.#guestShutDown();
       return;
+    }
+    if (transit !== undefined && (status === 'paused' || status === 'prelaunch' || status === 'save-vm')) {
+      // A daemon died while it put this machine away or woke it: its process never asked to be stopped.
+      await this.machine.qmp.execute('cont');
+      status = 'running';
     }
     if (state.name === 'starting' && status !== 'running') {
       throw new BerthError('unavailable', 'vm.half_started', `its QEMU was still being filled (${String(status)})`);
@@ -272,6 +303,8 @@ export class VmSession {
   async #greetAgain(link: GuestLink): Promise<void> {
     const hello = await link.hello(true, REJOIN_DEADLINE_MS);
     this.#clock = clockAt(nowMs(), hello.answeredNs);
+    // A machine that was stopped for a while has a clock that was stopped as well.
+    link.setClock(this.#clock);
     if (hello.phase === 'fresh') this.#greeted = true;
     if (hello.phase === 'fresh') await this.#configureAndStart(link, await this.#host.layers());
     else await this.#resumeProcesses(link, hello);

@@ -9,7 +9,7 @@ import { files, monotonicMs, nowMs, sleep, startTimer, type Timer } from '#platf
 import type { Exec, ExecSpec } from './exec.ts';
 import { ExecTable } from './exec-table.ts';
 import type { GuestLink } from './guest-link.ts';
-import { decide, hasMachine, type VmEffect, type VmEvent } from './lifecycle.ts';
+import { decide, hasMachine, isUp, type VmEffect, type VmEvent } from './lifecycle.ts';
 import type { MachinePool } from './machine-pool.ts';
 import { type LaunchPlan, type NetworkPlug, RunningMachine } from './machine.ts';
 import type { BootStage, BootTimings, ExitFacts, Machine, NetworkAttachment, TerminalSize, VmRecord } from './model.ts';
@@ -19,6 +19,7 @@ import type { QemuBuild } from './qemu-command.ts';
 import type { Extent } from './root-disk.ts';
 import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
+import { putToSleep, type SleepHost, wakeUp } from './vm-sleep.ts';
 import { killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
 
 /** A daemon that starts waits so long for one VM to answer; after that it serves, and goes on asking. */
@@ -47,6 +48,10 @@ export class Vm {
   #lastError: BerthError | undefined;
   #storeRetry: Timer | undefined;
   #gone = false;
+  /** A fall asleep or a wake that is under way. */
+  #transit: Promise<void> | undefined;
+  #afterwards: Promise<void> = Promise.resolve();
+  #touchedAtMs = monotonicMs();
 
   constructor(
     record: VmRecord,
@@ -92,6 +97,7 @@ export class Vm {
 
   /** Resolves when the main process runs. @throws what decide refuses; why the start failed. */
   async start(): Promise<void> {
+    if (isAsleep(this.#record.state)) await this.awake();
     this.#apply({ type: 'start' });
     await this.#milestones.untilStarted();
   }
@@ -99,7 +105,8 @@ export class Vm {
   /** Ends the main process politely, then not. Resolves when the VM is down. A VM that is down is vm.not_running (not_modified). */
   async stop(options: { readonly signal?: number; readonly timeoutSeconds?: number } = {}): Promise<void> {
     const { spec, state, name } = this.#record;
-    if (!hasMachine(state)) throw new BerthError('not_modified', 'vm.not_running', `VM ${name} is not running`);
+    if (!isUp(state)) throw new BerthError('not_modified', 'vm.not_running', `VM ${name} is not running`);
+    await this.awake();
     const ended = this.#milestones.untilEnded();
     if (state.name === 'paused') await this.unpause();
     const timeoutMs = (options.timeoutSeconds ?? spec.stopTimeoutSeconds) * 1000;
@@ -122,7 +129,8 @@ export class Vm {
   /** @throws vm.not_running (conflict) */
   async kill(signal: number): Promise<void> {
     const { state, name } = this.#record;
-    if (state.name !== 'running' && state.name !== 'paused') {
+    if (signal !== 9 && isAsleep(state)) await this.awake();
+    else if (state.name !== 'running' && state.name !== 'paused' && !isAsleep(state)) {
       throw new BerthError(
         'conflict',
         'vm.not_running',
@@ -135,7 +143,7 @@ export class Vm {
       return;
     }
     const ended = this.#milestones.untilEnded();
-    if (state.name === 'paused') await this.#killMachine();
+    if (state.name === 'paused' || isAsleep(state)) await this.#killMachine();
     else await this.#session?.killProcess(ended);
     await ended;
   }
@@ -143,7 +151,7 @@ export class Vm {
   async restart(options: { readonly signal?: number; readonly timeoutSeconds?: number }): Promise<void> {
     this.#restarting = true;
     try {
-      if (hasMachine(this.#record.state)) await this.stop(options);
+      if (isUp(this.#record.state)) await this.stop(options);
     } finally {
       this.#restarting = false;
     }
@@ -153,6 +161,7 @@ export class Vm {
 
   /** @throws vm.not_running, vm.already_paused (conflict); vm.unresponsive (timeout) */
   async pause(): Promise<void> {
+    await this.awake();
     const { state, name } = this.#record;
     if (state.name === 'paused')
       throw new BerthError('conflict', 'vm.already_paused', `Container ${name} is already paused`);
@@ -192,7 +201,7 @@ export class Vm {
   /** Settles with the exit code. For a VM that was never started, `not-running` settles at once with 0, as Docker does. */
   async wait(condition: WaitCondition, signal: AbortSignal): Promise<WaitOutcome> {
     const { state } = this.#record;
-    if (condition === 'not-running' && !hasMachine(state)) return exitOf(state);
+    if (condition === 'not-running' && !isUp(state)) return exitOf(state);
     return await this.#milestones.untilOver(condition, exitOf(state), signal);
   }
 
@@ -200,6 +209,102 @@ export class Vm {
   log(): Promise<ProcessLog> {
     this.#log ??= ProcessLog.open(this.logPath);
     return this.#log;
+  }
+
+  /** Writes the machine out and ends it; see vm-sleep.ts for what it throws. */
+  sleep(): Promise<void> {
+    this.#touchedAtMs = monotonicMs();
+    return this.#inTransit(() => putToSleep(this.#sleepHost()));
+  }
+
+  /** Resolves when the VM does not sleep: it is woken if need be, once however many ask. @throws why it cannot be woken */
+  async awake(): Promise<void> {
+    this.#touchedAtMs = monotonicMs();
+    while (this.#transit !== undefined) await this.#transit.catch(() => {});
+    if (this.#record.state.name !== 'asleep') return;
+    await this.#inTransit(() => wakeUp(this.#sleepHost()));
+  }
+
+  /** Something that needs the guest happened just now: it is not idle. */
+  touch(): void {
+    this.#touchedAtMs = monotonicMs();
+  }
+
+  /** A command of `exec` runs, or the machine is being put away. */
+  get isBusy(): boolean {
+    return this.#transit !== undefined || this.execs.values().some((exec) => exec.state.name === 'running');
+  }
+
+  /** Monotonic milliseconds of the last `touch`, sleep or wake. */
+  get touchedAtMs(): number {
+    return this.#touchedAtMs;
+  }
+
+  /** As `awake`, but resolves as soon as the machine runs: its network answers before its guest program does. */
+  async #untilRunning(): Promise<void> {
+    if (this.#transit === undefined && !isAsleep(this.#record.state)) return;
+    await Promise.race([this.#milestones.untilWoken(), this.awake()]);
+  }
+
+  /** One at a time; whoever comes later waits for the same. */
+  async #inTransit(work: () => Promise<void>): Promise<void> {
+    while (this.#transit !== undefined) await this.#transit.catch(() => {});
+    const transit = this.#afterwards.then(work).finally(() => {
+      this.#transit = undefined;
+      this.#touchedAtMs = monotonicMs();
+    });
+    transit.catch(() => {});
+    this.#transit = transit;
+    await transit;
+  }
+
+  #sleepHost(): SleepHost {
+    const vm = this;
+    return {
+      get record() {
+        return vm.#record;
+      },
+      get session() {
+        return vm.#session;
+      },
+      get hasExecs() {
+        return vm.execs.values().some((exec) => exec.state.name === 'running');
+      },
+      ports: this.#ports,
+      memoryProgram: this.#settings.memoryProgram,
+      folder: this.#folders.sleep,
+      apply: (event) => this.#apply(event),
+      setTransit: (transit) => this.#save({ ...this.#record, transit }),
+      setSession: (session) => {
+        this.#session = session;
+        this.#record = { ...this.#record, machine: session?.machine.identity };
+      },
+      newSession: (machine) => new VmSession(machine, this.#host()),
+      plan: async () => {
+        await this.#folders.prepareRun(this.#record.uid);
+        const extents = await this.#folders.writeRootDescriptor(this.#record, this.#ports);
+        const network = this.#record.network;
+        const own = network === undefined ? undefined : { ...network, tap: tapOf(this.#record.id) };
+        if (own !== undefined) this.#record = { ...this.#record, network: own };
+        const plan = this.#plan(await this.#settings.build(), extents, own, 'restored');
+        return { ...plan, run: { ...plan.run, startsPaused: true } };
+      },
+      wake: () => this.#untilRunning(),
+      runs: () => this.#milestones.woke(),
+      afterwards: (work) => {
+        this.#afterwards = work().catch((error: unknown) =>
+          this.#ports.log(`VM ${this.#record.name}: ${messageOf(error)}`),
+        );
+      },
+      quieten: async () => {
+        const log = await this.#log;
+        if (log === undefined || log.isFollowed) return;
+        this.#log = undefined;
+        await log.settled();
+        await log.close();
+      },
+      happened: (action) => this.#happened(action, {}),
+    };
   }
 
   /** The channel to a running guest. @throws vm.not_running, vm.paused (conflict) */
@@ -268,6 +373,13 @@ export class Vm {
       this.#enqueue('delete');
       return;
     }
+    if (isAsleep(state)) {
+      if (network !== undefined) await this.#ports.network?.restore(id, network, this.#names());
+      if (machine !== undefined) await RunningMachine.adopt(machine, this.#logOf(machine)).kill();
+      this.#apply({ type: 'wake_failed', error: 'the daemon ended while it woke' });
+      await this.#ports.network?.hold(id, () => this.#untilRunning());
+      return;
+    }
     if (!hasMachine(state)) return;
     if (network !== undefined) await this.#ports.network?.restore(id, network, this.#names());
     if (machine === undefined) {
@@ -289,6 +401,10 @@ export class Vm {
     this.#session = session;
     try {
       await session.rejoin();
+      if (this.#record.transit !== undefined) {
+        this.#save({ ...this.#record, transit: undefined });
+        await files.rm(this.#folders.sleep, { recursive: true, force: true });
+      }
       this.#lastError = undefined;
     } catch (error) {
       if (this.#gone || this.#session !== session || !hasMachine(this.#record.state)) return;
@@ -584,6 +700,7 @@ export class Vm {
     await this.#ports.network?.detach(this.#record.id);
     await this.#folders.removeRun();
     await files.rm(this.runFolder, { recursive: true, force: true });
+    await files.rm(this.#folders.sleep, { recursive: true, force: true });
     const log = await this.log();
     await log.settled();
     log.markEnded();
@@ -623,6 +740,7 @@ export class Vm {
 
   /** Standard input may be written before the process runs: it waits for that, or for the end. */
   async #untilLinked(): Promise<void> {
+    await this.awake();
     if (this.#record.state.name === 'running' && this.#session?.link !== undefined) return;
     await this.#milestones.untilStartedOrEnded();
   }
@@ -666,16 +784,25 @@ export class Vm {
 
 type Attached = NetworkAttachment | undefined;
 
+function tapOf(id: string): string {
+  return `bt${shortId(id)}`;
+}
+
 /** A VM without a network has a card too, plugged into nothing. */
 function plugOf(id: string, network: Attached, isRoot: boolean): NetworkPlug {
   if (network?.kind === 'bridge') return { kind: 'tap', tap: network.tap, bridge: network.bridge };
-  if (isRoot) return { kind: 'tap', tap: `bt${shortId(id)}`, bridge: undefined };
+  if (isRoot) return { kind: 'tap', tap: tapOf(id), bridge: undefined };
   return {
     kind: 'user',
     isolated: network === undefined,
     address: network?.address ?? '',
     ports: network?.ports ?? [],
   };
+}
+
+/** Asleep, or about to be awake: no guest answers. */
+function isAsleep(state: VmRecord['state']): boolean {
+  return state.name === 'asleep' || state.name === 'waking';
 }
 
 function exitOf(state: VmRecord['state']): { exitCode: number; error: string } {

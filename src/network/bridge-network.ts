@@ -6,7 +6,7 @@
  */
 import * as v from 'valibot';
 import { BerthError, messageOf, UndoStack } from '#base';
-import { files, type PortReservation, reservePort, runChecked, runProcess } from '#platform';
+import { files, joinTcp, type PortReservation, reservePort, runChecked, runProcess } from '#platform';
 import {
   chooseSubnet,
   formatIpv4,
@@ -71,9 +71,15 @@ interface Lease {
   readonly attachment: Attachment;
   readonly names: readonly string[];
   readonly reservations: readonly PortReservation[];
+  /** Its VM sleeps: the ports are served here. */
+  readonly held?: boolean | undefined;
 }
 
 const MTU = 1500;
+/** Of one VM, from the first that wakes it until it is awake. */
+const MAX_HELD_CONNECTIONS = 1_024;
+/** A VM that is awake answers within milliseconds, or refuses; on a loaded host later. */
+const HELD_CONNECT_DEADLINE_MS = 10_000;
 /** Most bridges one host can have before berth says so; a limit against loops, not a design figure. */
 const MAX_BRIDGES = 128;
 
@@ -204,6 +210,54 @@ export class BridgeNetwork {
     for (const reservation of lease.reservations) await reservation.release();
   }
 
+  /**
+   * Keeps a VM's published ports open while it has no machine. Whoever connects is accepted, wakes the VM, and is handed
+   * on to it by berthd for as long as the connection lasts; later ones go straight to the VM. A datagram wakes it too and
+   * is lost, as datagrams may be: its sender asks again.
+   */
+  async hold(vmId: string, wake: () => Promise<void>): Promise<void> {
+    const lease = this.#leases.get(vmId);
+    if (lease === undefined || lease.held === true) return;
+    this.#leases.set(vmId, { ...lease, held: true });
+    const { attachment, reservations } = lease;
+    let waiting = 0;
+    for (const reservation of reservations) {
+      const port = attachment.ports.find((one) => one.hostPort === reservation.port);
+      if (port === undefined) continue;
+      reservation.serve((client) => {
+        if (waiting >= MAX_HELD_CONNECTIONS) {
+          client?.destroy();
+          return;
+        }
+        waiting += 1;
+        wake()
+          .then(() =>
+            client === undefined
+              ? undefined
+              : joinTcp(client, attachment.address, port.guestPort, HELD_CONNECT_DEADLINE_MS),
+          )
+          .catch((error: unknown) => {
+            client?.destroy();
+            this.#log(`a connection to port ${port.hostPort} could not be served: ${messageOf(error)}`);
+          })
+          .finally(() => {
+            waiting -= 1;
+          });
+      });
+    }
+    if (attachment.ports.length > 0) await this.#loadRules();
+  }
+
+  /** The VM is there again. Connections that were handed on stay as they are. */
+  async unhold(vmId: string): Promise<void> {
+    const lease = this.#leases.get(vmId);
+    if (lease?.held !== true) return;
+    this.#leases.set(vmId, { ...lease, held: false });
+    // Between the rules and the end of serving here a connection may still arrive: it finds the VM awake.
+    if (lease.attachment.ports.length > 0) await this.#loadRules();
+    for (const reservation of lease.reservations) reservation.serve(undefined);
+  }
+
   /** The VM has another name now. */
   rename(vmId: string, names: readonly string[]): void {
     const lease = this.#leases.get(vmId);
@@ -247,7 +301,8 @@ export class BridgeNetwork {
 
   #loadRules(): Promise<void> {
     const load = async (): Promise<void> => {
-      const ports: PublishedPort[] = [...this.#leases.values()].flatMap(({ attachment }) =>
+      const served = [...this.#leases.values()].filter((lease) => lease.held !== true);
+      const ports: PublishedPort[] = served.flatMap(({ attachment }) =>
         attachment.ports.map((port) => ({ ...port, guestAddress: attachment.address })),
       );
       await runChecked(['nft', '-f', '-'], { input: renderRules(this.identity.bridge, this.#subnet, ports) });

@@ -47,4 +47,9 @@ export class UserNetwork {
   rename(): void {}
 
   async detach(): Promise<void> {}
+
+  /** Never asked for: a VM here cannot sleep, since its ports are QEMU's own. */
+  async hold(): Promise<void> {}
+
+  async unhold(): Promise<void> {}
 }

@@ -15,6 +15,8 @@ export interface ProcessInfo {
   /** The letter of /proc/PID/stat: R running, S sleeping, D disk, T stopped, Z zombie ... */
   readonly state: string;
   readonly threads: number;
+  /** Processor time of all its threads, user and system, in hundredths of a second. */
+  readonly cpuTicks: number;
 }
 
 export interface DetachedProcess {
@@ -165,7 +167,13 @@ export async function processInfo(pid: number): Promise<ProcessInfo | undefined>
   }
   // The second field, the name in brackets, may hold anything; fields are counted from the last bracket.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return { pid, state: fields[0] ?? '?', threads: Number(fields[17] ?? 0), startTicks: Number(fields[19] ?? 0) };
+  return {
+    pid,
+    state: fields[0] ?? '?',
+    cpuTicks: Number(fields[11] ?? 0) + Number(fields[12] ?? 0),
+    threads: Number(fields[17] ?? 0),
+    startTicks: Number(fields[19] ?? 0),
+  };
 }
 
 /**

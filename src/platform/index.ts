@@ -33,7 +33,7 @@ export {
   serveHttp,
 } from './http-server.ts';
 export { type RunOptions, type RunResult, runChecked, runInForeground, runProcess } from './process.ts';
-export { connectTcp, connectUnix, type PortReservation, reservePort } from './sockets.ts';
+export { connectTcp, connectUnix, joinTcp, type PortReservation, reservePort } from './sockets.ts';
 export {
   endQuietlyWithoutReaders,
   enterRawMode,

@@ -32,20 +32,22 @@ export async function connectUnix(
 }
 
 /**
- * Connects to a port once.
+ * Connects to a port once. The socket is half-open capable: its end is not sent because the other side ended.
  *
  * @throws socket.unreachable (unavailable) when it is refused or does not come about within `deadlineMs`.
  */
 export async function connectTcp(host: string, port: number, deadlineMs: number): Promise<Socket> {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(new Error(`no answer within ${deadlineMs} ms`)), deadlineMs);
   try {
-    return await connectOnce({ host, port, signal: AbortSignal.timeout(deadlineMs) });
+    return await connectOnce({ host, port, allowHalfOpen: true, signal: late.signal });
   } catch (error) {
-    throw new BerthError(
-      'unavailable',
-      'socket.unreachable',
-      `cannot connect to ${host}:${port}: ${messageOf(error)}`,
-      { cause: error },
-    );
+    const why = messageOf(late.signal.aborted ? late.signal.reason : error);
+    const text = `cannot connect to ${host}:${port}: ${why}`;
+    throw new BerthError('unavailable', 'socket.unreachable', text, { cause: error });
+  } finally {
+    // A signal that fires later would close the socket, connected as it is.
+    clearTimeout(timer);
   }
 }
 
@@ -63,6 +65,11 @@ function connectOnce(where: NetConnectOpts): Promise<Socket> {
 /** A host port that nobody else can take while it is held. */
 export interface PortReservation {
   readonly port: number;
+  /**
+   * What becomes of those who do reach it: a TCP connection, paused, is the caller's; a datagram is only a sign that
+   * somebody wants something. Without it a connection is closed at once.
+   */
+  serve(arrival: ((connection: Socket | undefined) => void) | undefined): void;
   release(): Promise<void>;
 }
 
@@ -99,13 +106,21 @@ export async function reservePort(protocol: 'tcp' | 'udp', address: string, port
 
 function reserveTcp(host: string, port: number): Promise<PortReservation> {
   return new Promise((resolve, reject) => {
-    const server = createServer((socket) => socket.destroy());
+    let arrival: ((connection: Socket | undefined) => void) | undefined;
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
+      socket.on('error', () => socket.destroy());
+      if (arrival === undefined) socket.destroy();
+      else arrival(socket);
+    });
     server.once('error', reject);
     server.listen({ host, port, exclusive: true }, () => {
       server.unref();
       const bound = server.address();
       resolve({
         port: typeof bound === 'object' && bound !== null ? bound.port : port,
+        serve: (wanted) => {
+          arrival = wanted;
+        },
         release: () => new Promise((done) => server.close(() => done())),
       });
     });
@@ -114,11 +129,35 @@ function reserveTcp(host: string, port: number): Promise<PortReservation> {
 
 function reserveUdp(host: string, port: number): Promise<PortReservation> {
   return new Promise((resolve, reject) => {
+    let arrival: ((connection: undefined) => void) | undefined;
     const socket = createSocket('udp4');
+    socket.on('message', () => arrival?.(undefined));
     socket.once('error', reject);
     socket.bind({ address: host, port, exclusive: true }, () => {
       socket.unref();
-      resolve({ port: socket.address().port, release: () => new Promise((done) => socket.close(() => done())) });
+      resolve({
+        port: socket.address().port,
+        serve: (wanted) => {
+          arrival = wanted;
+        },
+        release: () => new Promise((done) => socket.close(() => done())),
+      });
     });
   });
+}
+
+/**
+ * Connects to `address` and carries bytes both ways until both ends have closed, each at its own pace.
+ *
+ * @param client - paused, with half-open allowed.
+ * @throws socket.unreachable (unavailable): the client is left as it was.
+ */
+export async function joinTcp(client: Socket, address: string, port: number, deadlineMs: number): Promise<void> {
+  const target = await connectTcp(address, port, deadlineMs);
+  target.on('error', () => client.destroy());
+  client.on('error', () => target.destroy());
+  client.on('close', () => target.destroy());
+  target.on('close', () => client.destroy());
+  client.pipe(target);
+  target.pipe(client);
 }

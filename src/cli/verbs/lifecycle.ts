@@ -25,7 +25,13 @@ const stopQuery = (options: Options): Query => ({
 function posting(
   action: string,
   about: string,
-  more: { flags?: CommandShape['flags']; query?: (options: Options) => Query; examples?: readonly string[] } = {},
+  more: {
+    flags?: CommandShape['flags'];
+    query?: (options: Options) => Query;
+    examples?: readonly string[];
+    /** `/containers` unless the action is berth's own. */
+    root?: string;
+  } = {},
 ): Verb {
   return {
     shape: {
@@ -37,7 +43,7 @@ function posting(
     },
     run: (context, options, names) =>
       forEach(context, names, async (name) => {
-        await context.engine.call('POST', `/containers/${encodeURIComponent(name)}/${action}`, {
+        await context.engine.call('POST', `${more.root ?? '/containers'}/${encodeURIComponent(name)}/${action}`, {
           query: more.query?.(options) ?? {},
         });
         return undefined;
@@ -55,6 +61,13 @@ export const kill = posting('kill', 'Sends a signal to the main process of VMs.'
   flags: [{ flags: '-s, --signal <SIGNAL>', about: 'KILL is usual' }],
   query: (options) => ({ signal: options.text('signal') ?? 'KILL' }),
   examples: ['berth kill web', 'berth kill -s HUP web'],
+});
+export const sleep = posting('sleep', 'Writes running VMs out: asleep they cost no memory and no processor time.', {
+  root: '/berth/v1/vms',
+  examples: ['berth sleep web', 'berth run -d --sleep-after 30s -p 8080:80 nginx'],
+});
+export const wake = posting('wake', 'Lets VMs that sleep go on; a connection to a published port does the same.', {
+  root: '/berth/v1/vms',
 });
 export const pause = posting('pause', 'Stops the processors of VMs; memory stays as it is.');
 export const unpause = posting('unpause', 'Lets paused VMs go on.');

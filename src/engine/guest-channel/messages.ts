@@ -159,6 +159,8 @@ export interface GuestMemory {
   readonly availableBytes: number;
   readonly freeBytes: number;
   readonly oomKills: number;
+  /** Established, other than to itself. */
+  readonly tcpConnections: number;
 }
 
 export interface ConfigureOutcome {
@@ -433,5 +435,6 @@ function decodeMemory(fields: Fields): GuestMemory {
     availableBytes: fields.u64(2) ?? 0,
     freeBytes: fields.u64(3) ?? 0,
     oomKills: fields.u64(4) ?? 0,
+    tcpConnections: fields.u32(5) ?? 0,
   };
 }
