@@ -70,6 +70,7 @@ export interface PortReservation {
    * somebody wants something. Without it a connection is closed at once.
    */
   serve(arrival: ((connection: Socket | undefined) => void) | undefined): void;
+  /** Gives the port back, and ends the connections that came by it. */
   release(): Promise<void>;
 }
 
@@ -107,7 +108,10 @@ export async function reservePort(protocol: 'tcp' | 'udp', address: string, port
 function reserveTcp(host: string, port: number): Promise<PortReservation> {
   return new Promise((resolve, reject) => {
     let arrival: ((connection: Socket | undefined) => void) | undefined;
+    const open = new Set<Socket>();
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
+      open.add(socket);
+      socket.once('close', () => open.delete(socket));
       socket.on('error', () => socket.destroy());
       if (arrival === undefined) socket.destroy();
       else arrival(socket);
@@ -121,7 +125,11 @@ function reserveTcp(host: string, port: number): Promise<PortReservation> {
         serve: (wanted) => {
           arrival = wanted;
         },
-        release: () => new Promise((done) => server.close(() => done())),
+        release: () =>
+          new Promise((done) => {
+            server.close(() => done());
+            for (const socket of open) socket.destroy();
+          }),
       });
     });
   });

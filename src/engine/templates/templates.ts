@@ -132,6 +132,13 @@ export class Templates {
       await template.memory.end();
       await files.rm(this.#folderOf(template.key), { recursive: true, force: true });
     }
+    // Those of an earlier daemon that nobody here asked for.
+    const { folder } = this.#settings;
+    for (const name of (await files.exists(folder)) ? await files.readdir(folder) : []) {
+      const stored = await this.#stored(`${folder}/${name}`);
+      if (stored !== undefined) await MemoryHolder.adopt(stored.holder).end();
+      await files.rm(`${folder}/${name}`, { recursive: true, force: true });
+    }
   }
 
   #slot(key: string, build: QemuBuild, shape: MachineShape): Slot {
