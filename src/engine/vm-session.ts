@@ -266,7 +266,10 @@ export class VmSession {
         else exec.deliver(stream, data, taken);
       },
       onExited: (exited) => void this.#onExited(log, exited),
-      onLog: (text) => this.#guestLog(text),
+      // What breaks when the machine is ended is no news.
+      onLog: (text) => {
+        if (!this.#over && !this.#killing) this.#guestLog(text);
+      },
     };
   }
 

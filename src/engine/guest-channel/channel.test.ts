@@ -63,11 +63,11 @@ describe('requests', () => {
     const [top, memory, ping] = [channel.top(), channel.memory(), channel.ping()];
     const ids = guest.sent.slice(-3).map(({ id }) => id);
     guest.say(136, ids[2] ?? 0);
-    guest.say(139, ids[1] ?? 0, new FieldWriter().u64(1, 10).u64(2, 9).u64(3, 8).u64(4, 7).finish());
+    guest.say(139, ids[1] ?? 0, new FieldWriter().u64(1, 10).u64(2, 9).u64(3, 8).u64(4, 7).u32(5, 3).finish());
     const record = new FieldWriter().u32(1, 40).u32(3, 0).text(4, 'root').text(7, '?').text(8, 'sh').finish();
     guest.say(135, ids[0] ?? 0, new FieldWriter().bytes(1, record).finish());
     await ping;
-    assert.deepEqual(await memory, { totalBytes: 10, availableBytes: 9, freeBytes: 8, oomKills: 7 });
+    assert.deepEqual(await memory, { totalBytes: 10, availableBytes: 9, freeBytes: 8, oomKills: 7, tcpConnections: 3 });
     assert.deepEqual(
       (await top).map(({ pid, user, command }) => [pid, user, command]),
       [[40, 'root', 'sh']],
