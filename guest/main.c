@@ -209,7 +209,6 @@ int main(void)
 	if (!mounted)
 		log_fatal("mounting proc, sys or dev: %s", strerror(errno));
 	answer_probe();
-	write_text(guest.proc, "self/oom_score_adj", "-1000");
 	/* The kernel would run the image's /sbin/modprobe as root, beside all bookkeeping; there is nothing to load. */
 	write_text(guest.proc, "sys/kernel/modprobe", "\n");
 	guest.epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -73,25 +73,27 @@ static bool find_link(int sys, char name[IF_NAMESIZE])
 	return found;
 }
 
-void quieten_link(int sys, int proc)
+void ready_link(int sys, int proc)
 {
 	char name[IF_NAMESIZE], path[IF_NAMESIZE + 64];
 	if (!find_link(sys, name))
 		return;
 	snprintf(path, sizeof path, "sys/net/ipv6/conf/%s/disable_ipv6", name);
 	write_text(proc, path, "1");
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || !link_up(fd, name))
+		log_line("%s: %s", name, strerror(errno));
+	if (fd >= 0)
+		close(fd);
 }
 
-void take_link_down(int sys)
+void clear_link(int sys)
 {
 	struct ifreq request = { 0 };
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && find_link(sys, request.ifr_name)) {
 		set_address(&request.ifr_addr, 0);
 		if (ioctl(fd, SIOCSIFADDR, &request) && errno != EADDRNOTAVAIL)
-			log_line("%s: %s", request.ifr_name, strerror(errno));
-		request.ifr_flags = 0;
-		if (ioctl(fd, SIOCSIFFLAGS, &request))
 			log_line("%s: %s", request.ifr_name, strerror(errno));
 	}
 	if (fd >= 0)

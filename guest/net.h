@@ -11,10 +11,11 @@ struct network {
 };
 
 bool bring_loopback_up(void);
-/* No IPv6 on the card until a network has it: nothing is said to the neighbours that nobody asked for. */
-void quieten_link(int sys, int proc);
-/* Down again, without an address. */
-void take_link_down(int sys);
+/* The card's link comes up without an address. No IPv6 on it until a network has it: nothing is said to the neighbours
+ * that nobody asked for. */
+void ready_link(int sys, int proc);
+/* As after ready_link again: without an address. */
+void clear_link(int sys);
 /* A machine without a network shows no card: the one of its layout leaves its driver. */
 void take_link_away(int sys);
 /* False with errno set and `*step` naming what failed. */

@@ -114,7 +114,7 @@ void prepare_machine(void)
 	mount_system();
 	for (const char *const *folder = (const char *const[]){ "/l", "/d", "/r", NULL }; *folder; folder++)
 		mkdir_quiet(*folder);
-	quieten_link(guest.sys, guest.proc);
+	ready_link(guest.sys, guest.proc);
 	if (!bring_loopback_up())
 		log_line("loopback: %s", strerror(errno));
 }

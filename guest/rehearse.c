@@ -92,7 +92,7 @@ void rehearse(uint32_t request, const uint8_t *payload, size_t length)
 		close(report[0]);
 		if (pid > 0)
 			waitpid(pid, &status, 0);
-		take_link_down(guest.sys);
+		clear_link(guest.sys);
 		/* What the disks will show next is not what they showed: nothing of it may be remembered. */
 		if (count == 0 && !(forget_disk(&prepared.root) && forget_disk(&prepared.data))) {
 			count = snprintf(text, sizeof text, "letting go of the disks: %s", strerror(errno));

@@ -136,9 +136,7 @@ static bool write_bound_files(const struct root_plan *plan, char *what, size_t s
 	snprintf(hostname, sizeof hostname, "%s\n", guest.hostname);
 	return write_text(prepared.files, "hostname", hostname) &&
 	       write_small(prepared.files, "hosts", plan->hosts.value, plan->hosts.length) &&
-	       write_small(prepared.files, "resolv.conf", plan->resolv_conf.value, plan->resolv_conf.length) &&
-	       write_small(prepared.files, "machine-id", plan->machine_id.value, plan->machine_id.length) &&
-	       write_small(prepared.files, "product_uuid", plan->product_uuid.value, plan->product_uuid.length);
+	       write_small(prepared.files, "resolv.conf", plan->resolv_conf.value, plan->resolv_conf.length);
 }
 
 /* From here on "/" is the image's root: its symlinks resolve inside it. A step that fails on a strange image (a loop
@@ -210,13 +208,21 @@ static bool move_system(const struct root_plan *plan, char *what, size_t size)
 	return mount("tmpfs", "/dev/shm", "tmpfs", MS_REMOUNT | MS_NOSUID | MS_NODEV | MS_NOEXEC, shm) == 0;
 }
 
+static void bind_field(const struct field *field, const char *name, const char *target)
+{
+	if (!field->length || access(target, F_OK))
+		return;
+	if (write_small(prepared.files, name, field->value, field->length))
+		bind_over(name, target);
+	else
+		log_line("%s: %s", target, strerror(errno));
+}
+
 /* What tells one machine from another beside its name. An image without these files does not get them. */
 static void bind_identity(const struct root_plan *plan)
 {
-	if (plan->machine_id.length && access("/etc/machine-id", F_OK) == 0)
-		bind_over("machine-id", "/etc/machine-id");
-	if (plan->product_uuid.length && access("/sys/devices/virtual/dmi/id/product_uuid", F_OK) == 0)
-		bind_over("product_uuid", "/sys/devices/virtual/dmi/id/product_uuid");
+	bind_field(&plan->machine_id, "machine-id", "/etc/machine-id");
+	bind_field(&plan->product_uuid, "product_uuid", "/sys/devices/virtual/dmi/id/product_uuid");
 }
 
 static void bind_file(const char *name, const char *target)

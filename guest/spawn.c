@@ -137,8 +137,9 @@ static bool set_resources(struct job *job)
 			child_fail(job, FAILED_OTHER, "error setting rlimit");
 			return false;
 		}
-	snprintf(number, sizeof number, "%d", job->has_oom_score ? job->oom_score : 0);
-	if (!write_text(guest.proc, "self/oom_score_adj", number)) {
+	snprintf(number, sizeof number, "%d", job->oom_score);
+	/* PID 1 has the usual one, which the child inherits: the kernel never picks PID 1 whatever it has. */
+	if (job->has_oom_score && !write_text(guest.proc, "self/oom_score_adj", number)) {
 		child_fail(job, FAILED_OTHER, "error setting oom_score_adj");
 		return false;
 	}

@@ -1,5 +1,5 @@
 /** The templates of this daemon: where, how large, and whether at all. */
-import { GIB } from '#base';
+import { GIB, MIB } from '#base';
 import { type NetworkPlug, Templates } from '#engine';
 import { hostFacts } from '#platform';
 import type { Installation } from '#setup';
@@ -10,11 +10,18 @@ import type { DaemonSettings } from './settings.ts';
 const BUDGET_SHARE = 0.25;
 const MAX_BUDGET_BYTES = 4 * GIB;
 
-/** BERTH_POOL: most machines that wait for a VM; `off` or 0 for none. Two per processor without it. */
+/** Of the host's memory, for machines that wait; each takes about 45 MB (decisions/0008). */
+const POOL_SHARE = 1 / 16;
+const POOLED_BYTES = 45 * MIB;
+const MAX_POOL = 64;
+
+/** BERTH_POOL: most machines that wait for a VM; `off` or 0 for none. Without it: by the host's memory. */
 export function poolSize(): number {
   const wish = process.env['BERTH_POOL'];
   if (wish === 'off') return 0;
-  return wish === undefined || wish === '' || !/^[0-9]+$/.test(wish) ? 2 * hostFacts().cpus : Number(wish);
+  return wish === undefined || wish === '' || !/^[0-9]+$/.test(wish)
+    ? Math.min(MAX_POOL, Math.floor((hostFacts().memoryBytes * POOL_SHARE) / POOLED_BYTES))
+    : Number(wish);
 }
 
 /** BERTH_TEMPLATES=off: every start boots its kernel. BERTH_TEMPLATES_BYTES: another budget. */

@@ -124,8 +124,16 @@ export class MachinePool {
     this.#timer = startTimer(QUIET_MS, () => {
       this.#filling ??= this.#fill().finally(() => {
         this.#filling = undefined;
+        this.#lookAgain();
       });
     });
+  }
+
+  /** Demand falls without anything happening. */
+  #lookAgain(): void {
+    if (this.#closed || this.#active > 0 || this.#waiting.size <= 1) return;
+    this.#timer?.cancel();
+    this.#timer = startTimer(DEMAND_MS, () => this.fillWhenQuiet());
   }
 
   async close(): Promise<void> {
@@ -164,7 +172,13 @@ export class MachinePool {
       const known = demand.get(key);
       demand.set(key, { shape, count: (known?.count ?? 0) + 1 });
     }
-    for (const pooled of this.#waiting) if (!demand.has(pooled.key)) await this.#end(pooled);
+    // More than were asked for in the last minute, or of a shape nobody asked for: their memory is needed elsewhere.
+    const kept = new Map<string, number>();
+    for (const pooled of this.#waiting) {
+      const count = (kept.get(pooled.key) ?? 0) + 1;
+      if (count > (demand.get(pooled.key)?.count ?? 0)) await this.#end(pooled);
+      else kept.set(pooled.key, count);
+    }
     if (this.#waiting.size >= most) return undefined;
     const wanting = [...demand]
       .map(([key, { shape, count }]) => ({
