@@ -5,6 +5,7 @@ import { Call } from './call.ts';
 import { streamRoutes } from './container-streams.ts';
 import { containerRoutes } from './containers.ts';
 import type { DockerContext } from './context.ts';
+import { extensionRoutes } from './extensions.ts';
 import { imageRoutes } from './images.ts';
 import { emptyRoutes, notYetRoutes, swarmRoutes } from './not-yet.ts';
 import { API_VERSION, compileRoutes, type Match, type Route, splitTarget } from './router.ts';
@@ -17,6 +18,7 @@ export function allRoutes(context: DockerContext): Route[] {
     ...containerRoutes(context),
     ...streamRoutes(context),
     ...imageRoutes(context),
+    ...extensionRoutes(context),
     ...emptyRoutes(),
     ...notYetRoutes(),
     ...swarmRoutes(),
