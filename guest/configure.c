@@ -83,17 +83,7 @@ static bool read_network(const struct field *field, struct network *network)
 	return true;
 }
 
-/* Everything CONFIGURE says, decoded; the texts are copies. */
-struct configuration {
-	struct root_plan root;
-	char *hostname, *domain;
-	struct network network;
-	bool has_network;
-	uint64_t clock_ns, clock_at_ns;
-	struct field entropy;
-};
-
-static bool decode(struct configuration *to, const uint8_t *payload, size_t length)
+bool read_configuration(struct configuration *to, const uint8_t *payload, size_t length)
 {
 	struct field_cursor cursor = fields_of(payload, length);
 	struct root_plan *root = &to->root;
@@ -149,6 +139,13 @@ static bool decode(struct configuration *to, const uint8_t *payload, size_t leng
 	return good && !cursor.malformed;
 }
 
+void forget_configuration(struct configuration *configuration)
+{
+	free(configuration->hostname);
+	free(configuration->domain);
+	*configuration = (struct configuration){ 0 };
+}
+
 static bool apply_sysctls(const uint8_t *payload, size_t length, char *what, size_t size)
 {
 	struct field_cursor cursor = fields_of(payload, length);
@@ -168,9 +165,8 @@ static bool apply_sysctls(const uint8_t *payload, size_t length, char *what, siz
 	return true;
 }
 
-static bool apply(struct configuration *configuration, const uint8_t *payload, size_t length, char *what, size_t size)
+bool apply_names(struct configuration *configuration, char *what, size_t size)
 {
-	const char *step = "";
 	if (configuration->clock_ns && !set_clock(configuration->clock_ns, configuration->clock_at_ns))
 		log_line("setting the clock: %s", strerror(errno));
 	if (configuration->entropy.length && !add_entropy(&configuration->entropy))
@@ -182,7 +178,13 @@ static bool apply(struct configuration *configuration, const uint8_t *payload, s
 			return false;
 	}
 	snprintf(what, size, "domain name");
-	if (configuration->domain && setdomainname(configuration->domain, strlen(configuration->domain)))
+	return !configuration->domain || setdomainname(configuration->domain, strlen(configuration->domain)) == 0;
+}
+
+static bool apply(struct configuration *configuration, const uint8_t *payload, size_t length, char *what, size_t size)
+{
+	const char *step = "";
+	if (!apply_names(configuration, what, size))
 		return false;
 	configuration->root.payload = payload;
 	configuration->root.payload_length = length;
@@ -203,7 +205,7 @@ bool configure(const uint8_t *payload, size_t length, struct bytes *reply)
 	char what[PATH_MAX + 64] = "reading CONFIGURE";
 	uint64_t began = boottime_ns();
 	errno = EINVAL;
-	bool good = decode(&configuration, payload, length) &&
+	bool good = read_configuration(&configuration, payload, length) &&
 		    apply(&configuration, payload, length, what, sizeof what);
 	if (!good) {
 		char text[PATH_MAX + 256];
@@ -214,8 +216,6 @@ bool configure(const uint8_t *payload, size_t length, struct bytes *reply)
 	}
 	put_field_u64(reply, 3, began);
 	put_field_u64(reply, 4, boottime_ns());
-	free(configuration.hostname);
-	free(configuration.domain);
-	configuration = (struct configuration){ 0 };
+	forget_configuration(&configuration);
 	return good;
 }

@@ -30,6 +30,9 @@ enum message_type {
 	M_MEMORY,
 	M_SETCLOCK,
 	M_REHEARSE,
+	M_FREEZE,
+	M_THAW,
+	M_IDENTIFY,
 	M_HELLO_ACK = 129,
 	M_CONFIGURED,
 	M_STARTED,
@@ -42,6 +45,9 @@ enum message_type {
 	M_SYNCED,
 	M_MEMORY_REPLY,
 	M_REHEARSED,
+	M_FROZEN,
+	M_THAWED,
+	M_IDENTIFIED,
 };
 
 struct message {

@@ -7,6 +7,8 @@
 #include "configure.h"
 #include "guest.h"
 #include "files.h"
+#include "freeze.h"
+#include "identity.h"
 #include "idle.h"
 #include "log.h"
 #include "port.h"
@@ -131,6 +133,12 @@ static void handle_message(const struct message *message)
 		return;
 	case M_REHEARSE:
 		return rehearse(message->id, message->payload, message->length);
+	case M_FREEZE:
+		return handle_freeze(message);
+	case M_THAW:
+		return handle_thaw(message);
+	case M_IDENTIFY:
+		return handle_identify(message);
 	default:
 		return; /* a newer host's message */
 	}

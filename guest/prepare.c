@@ -16,7 +16,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
-struct prepared prepared = { .proc = -1, .sys = -1, .dev = -1, .files = -1 };
+struct prepared prepared = { .proc = -1, .sys = -1, .dev = -1, .cgroup = -1, .files = -1 };
 
 bool mount_early(void)
 {
@@ -102,6 +102,7 @@ bool reopen_prepared(void)
 	prepared.proc = open("/s/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	prepared.sys = open("/s/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	prepared.dev = open("/s/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	prepared.cgroup = open("/s/sys/fs/cgroup", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	prepared.files = open("/c", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	guest.pts = open("/s/dev/pts", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return prepared.proc >= 0 && prepared.sys >= 0 && prepared.dev >= 0 && prepared.files >= 0 && guest.pts >= 0;

@@ -13,6 +13,7 @@ struct prepared {
 	struct disk root, data;
 	/* Mounts that nobody has seen yet, to be moved into the root: with what is mounted below them. */
 	int proc, sys, dev;
+	int cgroup;    /* the root of cgroup2, whatever the root mounts over it */
 	int files;     /* a small tmpfs for the files bound over those of the image */
 };
 

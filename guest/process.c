@@ -1,5 +1,6 @@
 #include "process.h"
 
+#include "freeze.h"
 #include "guest.h"
 #include "log.h"
 #include "port.h"
@@ -118,6 +119,8 @@ void handle_start(const struct message *message)
 	if (guest.phase != PHASE_CONFIGURED)
 		return tell_failure(message->id, FAILED_OTHER,
 				    guest.phase == PHASE_FRESH ? "the guest is not configured" : "the guest is ending");
+	if (processes_frozen())
+		return tell_failure(message->id, FAILED_OTHER, "the guest's processes are frozen");
 	process = calloc(1, sizeof *process);
 	if (!process)
 		return tell_failure(message->id, FAILED_OTHER, "the guest has no memory to start a process");
@@ -346,6 +349,26 @@ bool move_streams(void)
 			more |= read_stream(process, &process->output[i]);
 	}
 	return more;
+}
+
+/* Nobody writes meanwhile: the processes are frozen. */
+static void forget_stream(struct process *process, struct stream *stream)
+{
+	static uint8_t dropped[16384];
+	ssize_t count = 1;
+	while (stream->fd >= 0 && (count > 0 || (count < 0 && errno == EINTR)))
+		count = read(stream->fd, dropped, sizeof dropped);
+	if (stream->fd >= 0 && process->exited)
+		close_stream(stream);
+	stream->ready = stream->fd >= 0;
+	ring_restart(&stream->ring);
+}
+
+void forget_output(void)
+{
+	for (struct process *process = processes; process; process = process->next)
+		for (int i = 0; i < 2; i++)
+			forget_stream(process, &process->output[i]);
 }
 
 /* ---- ends ---- */

@@ -16,6 +16,9 @@ bool handle_exit_ack(const struct message *message);
 /* HELLO: every process waits for its RESUME. Adds the list of processes to HELLO_ACK. */
 void pause_processes(struct bytes *hello_ack);
 
+/* In a fork: what was written before it belongs to the other. Drops all of it and numbers the output from 0 again. */
+void forget_output(void);
+
 /* Collects all children that ended. */
 void reap_children(void);
 /* Moves bytes from pipes into rings and from windows into pipes. True when more could be moved at once. */

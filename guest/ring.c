@@ -85,6 +85,12 @@ void ring_rewind(struct ring *ring, uint64_t offset)
 	ring->sent = offset;
 }
 
+void ring_restart(struct ring *ring)
+{
+	ring->base = ring->sent = ring->head = 0;
+	ring->start = 0;
+}
+
 void ring_free(struct ring *ring)
 {
 	if (ring->data)

@@ -26,4 +26,6 @@ void ring_write(struct ring *ring, const uint8_t *data, size_t count);
 void ring_ack(struct ring *ring, uint64_t offset);
 /* Sends again from `offset`, as near as the ring has it. */
 void ring_rewind(struct ring *ring, uint64_t offset);
+/* Drops what is kept and numbers from 0 again. */
+void ring_restart(struct ring *ring);
 void ring_free(struct ring *ring);

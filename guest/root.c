@@ -129,7 +129,7 @@ static bool mount_overlay(const struct root_plan *plan, char *what, size_t size)
 
 /* ---- files bound over /etc ---- */
 
-static bool write_bound_files(const struct root_plan *plan, char *what, size_t size)
+bool write_bound_files(const struct root_plan *plan, char *what, size_t size)
 {
 	snprintf(what, size, "writing /etc files");
 	char hostname[sizeof guest.hostname + 1];

@@ -20,4 +20,6 @@ struct root_plan {
 
 /* On failure errno says why and `what` names the step. */
 bool build_root(const struct root_plan *plan, char *what, size_t size);
+/* The files bound over those of the image, written or written again. */
+bool write_bound_files(const struct root_plan *plan, char *what, size_t size);
 void mkdir_quiet(const char *path);

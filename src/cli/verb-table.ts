@@ -50,6 +50,12 @@ export const VERBS: readonly VerbEntry[] = [
     load: async () => (await lifecycle()).attach,
   },
   { name: 'rename', group: vm, summary: 'give a VM another name', load: async () => (await lifecycle()).rename },
+  {
+    name: 'fork',
+    group: vm,
+    summary: 'make VMs that go on from where one is',
+    load: async () => (await import('./verbs/fork.ts')).fork,
+  },
   { name: 'rm', group: vm, summary: 'remove VMs', load: async () => (await lifecycle()).rm },
   { name: 'logs', group: vm, summary: 'show what a VM wrote', load: async () => (await looking()).logs },
   { name: 'top', group: vm, summary: 'list the processes in a VM', load: async () => (await looking()).top },

@@ -24,8 +24,8 @@ import { type Installation, identifyHost } from '#setup';
 import { lockFolder, openRecordStore, type RecordStore } from '#store';
 import { publishBootFiles, sweepBootFiles } from './boot-files.ts';
 import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
-import { openTemplates, poolSize } from './templates.ts';
 import type { DaemonSettings } from './settings.ts';
+import { openTemplates, poolSize } from './templates.ts';
 import { VERSION } from './version.ts';
 
 const BUILT_IN_IMAGE = 'berth/busybox:latest';

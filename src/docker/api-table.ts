@@ -42,6 +42,7 @@ function tableOf(routes: readonly Route[]): string {
 function sectionOf(path: string): string {
   const [, first = ''] = path.split('/');
   const known: Readonly<Record<string, string>> = {
+    berth: "berth's own",
     containers: 'Containers',
     commit: 'Images',
     exec: 'Exec',

@@ -5,6 +5,7 @@ import { Call } from './call.ts';
 import { streamRoutes } from './container-streams.ts';
 import { containerRoutes } from './containers.ts';
 import type { DockerContext } from './context.ts';
+import { extensionRoutes } from './extensions.ts';
 import { imageRoutes } from './images.ts';
 import { emptyRoutes, notYetRoutes, swarmRoutes } from './not-yet.ts';
 import { sleepRoutes } from './sleep.ts';
@@ -19,6 +20,7 @@ export function allRoutes(context: DockerContext): Route[] {
     ...streamRoutes(context),
     ...imageRoutes(context),
     ...sleepRoutes(context),
+    ...extensionRoutes(context),
     ...emptyRoutes(),
     ...notYetRoutes(),
     ...swarmRoutes(),

@@ -8,9 +8,10 @@ import { files, findProcesses, isAlive, killAndWait, nowMs } from '#platform';
 import { DataDisks } from './data-disk.ts';
 import type { Exec } from './exec.ts';
 import { IdleWatch } from './idle-watch.ts';
+import { emptyDisk, type ForkOutcome, type ForkRequest, forkNames, forkVm } from './fork.ts';
 import { hasMachine } from './lifecycle.ts';
 import { MachinePool } from './machine-pool.ts';
-import type { VmRecord, VmSpec } from './model.ts';
+import type { RunOrigin, VmRecord, VmSpec } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
 import { Vm } from './vm.ts';
 
@@ -20,6 +21,8 @@ const UID_COUNT = 100_000;
 const REHEARSAL_DISK_BYTES = 10 * GIB;
 /** VMs taken over at once when a daemon starts. */
 const ADOPT_AT_ONCE = 16;
+
+type MakeDisk = Parameters<Vm['prepare']>[0];
 
 export const NAME_PATTERN = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 
@@ -141,6 +144,24 @@ export class Engine {
    * @throws vm.name_taken (conflict), vm.bad_name (invalid), disk.full (exhausted), image.not_found (not_found).
    */
   async create(name: string, spec: VmSpec): Promise<Vm> {
+    return await this.#make(name, spec, (path, bytes, uid) => this.#disks.create(path, bytes, uid));
+  }
+
+  /**
+   * Makes running VMs that go on from where `parent` is now; it goes on as well.
+   *
+   * @throws fork.*, vm.* (conflict, invalid); why none of them runs. One that failed is named beside those that run.
+   */
+  async fork(parent: Vm, request: ForkRequest): Promise<ForkOutcome> {
+    const names = forkNames(parent.record.name, request, new Set(this.list().map((vm) => vm.record.name)));
+    for (const name of names) this.#checkName(name);
+    return await forkVm(parent, names, {
+      memoryProgram: this.#settings.memoryProgram,
+      make: (name, spec) => this.#make(name, spec, emptyDisk, 'fork'),
+    });
+  }
+
+  async #make(name: string, spec: VmSpec, makeDisk: MakeDisk, origin?: RunOrigin): Promise<Vm> {
     this.#checkName(name);
     const record: VmRecord = {
       version: 1,
@@ -156,12 +177,13 @@ export class Engine {
       machine: undefined,
       network: undefined,
       boot: {},
+      ...(origin === undefined ? {} : { origin }),
     };
     const vm = this.#add(
       spec.hostname === '' ? { ...record, spec: { ...spec, hostname: shortId(record.id) } } : record,
     );
     try {
-      await vm.prepare((path, bytes, uid) => this.#disks.create(path, bytes, uid));
+      await vm.prepare(makeDisk);
       this.#ports.records.save(vm.record);
     } catch (error) {
       this.#vms.delete(record.id);

@@ -80,6 +80,20 @@ export class GuestLink {
     await this.#channel.rehearse(messageOf(configuration), { args, stdin: false });
   }
 
+  /** Holds the processes of the guest's user still; `flush`: what it holds back goes to its disk. @throws guest.freeze (unavailable) */
+  freeze(flush: boolean): Promise<void> {
+    return this.#channel.freeze({ flush });
+  }
+
+  thaw(): Promise<void> {
+    return this.#channel.thaw();
+  }
+
+  /** Of a frozen copy. @throws guest.identify (unavailable) */
+  identify(configuration: GuestConfiguration): Promise<void> {
+    return this.#channel.identify(messageOf(configuration));
+  }
+
   /** The stream goes to another owner. */
   detach(): void {
     this.#channel.detach();

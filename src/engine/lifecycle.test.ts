@@ -206,3 +206,18 @@ test('a first start that failed leaves the VM created with the reason; a later o
   );
   assert.deepEqual(later.record.state, { name: 'exited', exit });
 });
+
+test('a fork that does not come to run goes away; nobody starts it meanwhile', () => {
+  const made = record({ name: 'created', failure: undefined }, { origin: 'fork', run: 0, startedAtMs: undefined });
+  assert.throws(
+    () => decide(made, { type: 'start' }, 0),
+    (error) => error instanceof BerthError && error.code === 'vm.being_made',
+  );
+  const starting = decide(made, { type: 'start', origin: 'fork' }, 0).record;
+  assert.equal(starting.origin, 'fork');
+  const ending = decide(starting, { type: 'machine_gone', exit }, 0).record;
+  const over = decide(ending, { type: 'torn_down', keep: false }, 0);
+  assert.deepEqual([over.record.state.name, over.effects], ['removing', ['delete']]);
+  const running = decide(starting, { type: 'process_started' }, 0).record;
+  assert.equal(running.origin, undefined, 'from here on it is a VM like any other');
+});

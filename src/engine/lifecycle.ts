@@ -21,10 +21,11 @@
  * A start that failed goes back to `created` (or `exited` when it had run before) with the reason kept, as Docker does.
  */
 import { BerthError, shortId, unreachable } from '#base';
-import type { ExitFacts, SavedMachine, VmRecord, VmState } from './model.ts';
+import type { ExitFacts, RunOrigin, SavedMachine, VmRecord, VmState } from './model.ts';
 
 export type VmEvent =
-  | { readonly type: 'start' }
+  /** `origin`: from another's memory instead of a boot. */
+  | { readonly type: 'start'; readonly origin?: RunOrigin | undefined }
   | { readonly type: 'process_started' }
   | { readonly type: 'start_failed'; readonly exit: ExitFacts }
   | { readonly type: 'process_exited'; readonly exit: ExitFacts }
@@ -56,10 +57,10 @@ export interface Decision {
 export function decide(record: VmRecord, event: VmEvent, nowMs: number): Decision {
   switch (event.type) {
     case 'start':
-      return start(record);
+      return start(record, event.origin);
     case 'process_started':
       if (record.state.name !== 'starting') return same(record);
-      return to({ ...record, startedAtMs: nowMs }, { name: 'running' }, ['announce_start']);
+      return to({ ...record, startedAtMs: nowMs, origin: undefined }, { name: 'running' }, ['announce_start']);
     case 'start_failed':
       if (record.state.name !== 'starting') return same(record);
       return to(record, { name: 'ending', exit: event.exit }, ['tear_down']);
@@ -125,13 +126,16 @@ function to(record: VmRecord, state: VmState, effects: readonly VmEffect[]): Dec
   return { record: { ...record, state }, effects };
 }
 
-function start(record: VmRecord): Decision {
+function start(record: VmRecord, origin: RunOrigin | undefined): Decision {
   const { state } = record;
+  if (record.origin !== undefined && origin === undefined && !hasMachine(state)) {
+    throw new BerthError('conflict', 'vm.being_made', `VM ${record.name} is still being made`);
+  }
   switch (state.name) {
     case 'created':
     case 'exited':
       return to(
-        { ...record, run: record.run + 1, boot: {}, machine: undefined, network: undefined },
+        { ...record, run: record.run + 1, boot: {}, machine: undefined, network: undefined, origin },
         { name: 'starting' },
         ['boot'],
       );
@@ -154,7 +158,8 @@ function start(record: VmRecord): Decision {
 
 function tornDown(record: VmRecord, keep: boolean): Decision {
   if (record.state.name !== 'ending') return same(record);
-  const ended = { ...settled(record), network: undefined };
+  const ended = { ...settled(record), network: undefined, origin: undefined, frozen: undefined };
+  if (record.origin === 'fork') return to(ended, { name: 'removing' }, ['delete']);
   if (record.removal === 'when_ended' || (record.spec.autoRemove && !keep))
     return to(ended, { name: 'removing' }, ['delete']);
   if (record.startedAtMs === undefined && record.run <= 1)

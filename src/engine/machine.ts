@@ -19,6 +19,7 @@ import {
   type BlockNode,
   DATA_DEVICE,
   dataNode,
+  NETDEV,
   type QemuBuild,
   type QemuRun,
   qemuArguments,
@@ -253,6 +254,11 @@ export class RunningMachine {
     }
     if (found === undefined) throw new BerthError('bug', 'machine.no_memory', 'QEMU maps no memory of a guest');
     return found;
+  }
+
+  /** Whether its network card's cable is in: what a guest says without it reaches nobody. @throws qmp.* */
+  async plug(isIn: boolean): Promise<void> {
+    await this.qmp.execute('set_link', { name: NETDEV, up: isIn });
   }
 
   /** Gives the two disks of a machine from the pool what is behind them. @throws qmp.* */

@@ -110,6 +110,12 @@ export interface ExitFacts {
   readonly atMs: number;
 }
 
+/**
+ * What a run goes on from instead of booting, until it does: a VM of which a daemon died meanwhile is neither the one nor the
+ * other. `fork`: the VM is nothing without it and goes away when it fails.
+ */
+export type RunOrigin = 'fork' | 'checkpoint';
+
 export type RemovalIntent = 'none' | 'when_ended';
 
 /**
@@ -157,8 +163,8 @@ export interface Machine {
  * was not passed: a cold boot restores nothing, a machine from the pool was spawned before.
  */
 export interface BootTimings {
-  /** How this start began: a machine from the pool, a clone of a template, or a boot of the kernel. */
-  readonly way?: 'pool' | 'clone' | 'boot';
+  /** How this start began: a machine from the pool, a clone of a template, a boot of the kernel, or another's memory. */
+  readonly way?: 'pool' | 'clone' | 'boot' | RunOrigin;
   /** Its turn came: address, ports and disks are there. */
   readonly queuedMs?: number;
   readonly spawnedMs?: number;
@@ -189,6 +195,9 @@ export interface VmRecord {
   readonly network: NetworkAttachment | undefined;
   readonly boot: BootTimings;
   readonly transit?: Transit | undefined;
+  readonly origin?: RunOrigin | undefined;
+  /** Its processes are frozen, and its machine perhaps stopped, for as long as a copy of it is taken. */
+  readonly frozen?: boolean | undefined;
 }
 
 /** A layer as the images area keeps it: an EROFS file, lowest first in a list. */

@@ -136,6 +136,9 @@ function placeholder(nodeName: string, readOnly: boolean): BlockNode {
   return { driver: 'null-co', 'node-name': nodeName, size: PLACEHOLDER_BYTES, 'read-only': readOnly };
 }
 
+/** What the network card is plugged into. */
+export const NETDEV = 'net0';
+
 /** Paths in the machine's object tree of the two disks, for giving them another block node. */
 export const ROOT_DEVICE = '/machine/peripheral/root';
 export const DATA_DEVICE = '/machine/peripheral/data';
@@ -170,7 +173,7 @@ export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
     ...disk(dataDisk === undefined ? placeholder('data', false) : dataNode('data', dataDisk)),
     // A full host disk stops the VM instead of breaking its file system; it goes on after `unpause`.
     ...['-device', 'virtio-blk-pci,id=data,drive=data,serial=data,discard=on,werror=enospc,rerror=report'],
-    ...['-netdev', netdevOf(run.network), '-device', 'virtio-net-pci,id=net,netdev=net0,romfile='],
+    ...['-netdev', netdevOf(run.network), '-device', `virtio-net-pci,id=net,netdev=${NETDEV},romfile=`],
   ];
 }
 
@@ -182,10 +185,10 @@ function memoryObject(run: QemuRun): string {
 }
 
 function netdevOf(network: QemuNetwork): string {
-  if (network.kind === 'tap') return `tap,id=net0,fd=${network.descriptor}`;
-  if (network.isolated) return 'user,id=net0,ipv6=off,restrict=on';
+  if (network.kind === 'tap') return `tap,id=${NETDEV},fd=${network.descriptor}`;
+  if (network.isolated) return `user,id=${NETDEV},ipv6=off,restrict=on`;
   const forwards = network.ports.map(
     (port) => `hostfwd=${port.protocol}:${port.hostIp}:${port.hostPort}-${network.address}:${port.guestPort}`,
   );
-  return ['user,id=net0,ipv6=off', ...forwards].join(',');
+  return [`user,id=${NETDEV},ipv6=off`, ...forwards].join(',');
 }

@@ -43,6 +43,8 @@ export interface SessionHost {
   enqueue(effect: VmEffect): void;
   happened(action: string, attributes: Readonly<Record<string, string>>): void;
   reached(stage: BootStage): void;
+  /** What an earlier daemon had frozen goes on. */
+  thawed(): void;
   report(line: string): void;
 }
 
@@ -56,6 +58,7 @@ export class VmSession {
   #greeted = false;
   #clock: GuestClock | undefined;
   #launching = false;
+  #hello: GuestHello | undefined;
 
   constructor(machine: RunningMachine, host: SessionHost) {
     this.machine = machine;
@@ -149,10 +152,72 @@ export class VmSession {
     await this.#configureAndStart(this.#link, extents);
   }
 
+  /**
+   * From a QEMU that was just launched, and is filled with the copy of a machine once `ready` settles, to a guest that has
+   * become this VM. Its processes are frozen and its cable is out: nothing of the original's speaks under its name.
+   *
+   * @throws what went wrong on the way; why there is nothing to fill it with.
+   */
+  async become(ready: Promise<void>): Promise<void> {
+    this.#launching = true;
+    try {
+      const link = await this.#connect();
+      await this.machine.plug(false);
+      await ready;
+      await this.machine.restore();
+      this.#host.reached('restoredMs');
+      const greeted = link.hello(true, RESTORED_DEADLINE_MS);
+      greeted.catch(() => {});
+      // Sent right behind the greeting; the clock is that of its arrival.
+      await link.identify(configurationOf(this.#host.record, [], clockAt(nowMs(), 0)));
+      this.#hello = await greeted;
+    } catch (error) {
+      this.#over = true;
+      throw error instanceof BerthError && error.code === 'qmp.closed'
+        ? new BerthError('unavailable', 'qemu.ended', await this.machine.lastWords(), { cause: error })
+        : error;
+    }
+    this.#launching = false;
+    this.#greeted = true;
+    this.#host.reached('agentMs');
+  }
+
+  /** From there to processes that go on, with their output numbered from 0. */
+  async goOn(): Promise<void> {
+    const [link, hello] = [this.#link, this.#hello];
+    if (link === undefined || hello === undefined)
+      throw new BerthError('bug', 'session.order', 'a session goes on after it has become its VM');
+    for (const process of hello.processes) {
+      this.#host.execs.taken(process.id);
+      link.resume(process.id, 0, 0);
+    }
+    await this.machine.plug(true);
+    await link.thaw();
+    this.#host.reached('processMs');
+    if (!this.#over) this.#host.apply({ type: 'process_started' });
+  }
+
+  /** Runs `work` with frozen processes on a machine that it may stop; both go on afterwards. @throws guest.freeze (unavailable) */
+  async whileFrozen(flush: boolean, work: (machine: RunningMachine) => Promise<void>): Promise<void> {
+    const link = this.#link;
+    if (link === undefined) throw new BerthError('bug', 'session.order', 'the session has no channel yet');
+    try {
+      await link.freeze(flush);
+      await work(this.machine);
+    } finally {
+      if (!this.#over && (await this.machine.alive())) {
+        await this.control('cont');
+        await link.thaw();
+      }
+    }
+  }
+
   /** Takes over a QEMU that an earlier daemon launched, in whatever stage it is. @throws when it does not answer */
   async rejoin(): Promise<void> {
     const { state, transit } = this.#host.record;
     const link = await this.#connect();
+    // Stopped while a copy was taken of it: whatever became of that copy, it goes on.
+    if (this.#host.record.frozen === true && state.name !== 'ending') await this.control('cont');
     let { status } = (await this.machine.qmp.execute('query-status')) as { status?: unknown };
     if (state.name === 'ending') {
       // The guest may still have its disk to flush; it says so again after a greeting.
@@ -308,6 +373,10 @@ export class VmSession {
     this.#clock = clockAt(nowMs(), hello.answeredNs);
     // A machine that was stopped for a while has a clock that was stopped as well.
     link.setClock(this.#clock);
+    if (this.#host.record.frozen === true) {
+      await link.thaw();
+      this.#host.thawed();
+    }
     if (hello.phase === 'fresh') this.#greeted = true;
     if (hello.phase === 'fresh') await this.#configureAndStart(link, await this.#host.layers());
     else await this.#resumeProcesses(link, hello);

@@ -10,13 +10,14 @@ import type { Exec, ExecSpec } from './exec.ts';
 import { ExecTable } from './exec-table.ts';
 import type { GuestLink } from './guest-link.ts';
 import { decide, hasMachine, isUp, type VmEffect, type VmEvent } from './lifecycle.ts';
-import type { MachinePool } from './machine-pool.ts';
 import { type LaunchPlan, type NetworkPlug, RunningMachine } from './machine.ts';
+import type { MachinePool } from './machine-pool.ts';
 import type { BootStage, BootTimings, ExitFacts, Machine, NetworkAttachment, TerminalSize, VmRecord } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
 import { ProcessLog } from './process-log.ts';
 import type { QemuBuild } from './qemu-command.ts';
 import type { Extent } from './root-disk.ts';
+import type { RunSource } from './run-source.ts';
 import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
 import { putToSleep, type SleepHost, wakeUp } from './vm-sleep.ts';
@@ -43,6 +44,10 @@ export class Vm {
   #booting: Promise<void> = Promise.resolve();
   readonly execs = new ExecTable();
   #effects: Promise<void> = Promise.resolve();
+  /** What the start under way goes on from. */
+  #source: RunSource | undefined;
+  /** Copies of the machine are taken one after the other. */
+  #copying: Promise<unknown> = Promise.resolve();
   #restarting = false;
   #startedAtMonotonicMs = 0;
   #lastError: BerthError | undefined;
@@ -100,6 +105,33 @@ export class Vm {
     if (isAsleep(this.#record.state)) await this.awake();
     this.#apply({ type: 'start' });
     await this.#milestones.untilStarted();
+  }
+
+  /** As `start`, but goes on from a machine that was put away. @throws what decide refuses; why it failed. */
+  async startFrom(source: RunSource): Promise<void> {
+    this.#apply({ type: 'start', origin: source.origin });
+    this.#source = source;
+    await this.#milestones.untilStarted();
+  }
+
+  /**
+   * Runs `work` while the guest's processes are frozen; `work` stops the machine. Both go on afterwards, whatever became of
+   * it. That it is under way is stored first: when the daemon dies, the next one lets them go on.
+   *
+   * @throws vm.not_running, vm.paused (conflict); guest.freeze (unavailable); what `work` throws.
+   */
+  async whileFrozen(flush: boolean, work: (machine: RunningMachine) => Promise<void>): Promise<void> {
+    const turn = this.#copying.then(async () => {
+      this.link();
+      this.#save({ ...this.#record, frozen: true });
+      try {
+        await this.#running().whileFrozen(flush, work);
+      } finally {
+        this.#save({ ...this.#record, frozen: undefined });
+      }
+    });
+    this.#copying = turn.catch(() => {});
+    await turn;
   }
 
   /** Ends the main process politely, then not. Resolves when the VM is down. A VM that is down is vm.not_running (not_modified). */
@@ -162,6 +194,7 @@ export class Vm {
   /** @throws vm.not_running, vm.already_paused (conflict); vm.unresponsive (timeout) */
   async pause(): Promise<void> {
     await this.awake();
+    await this.#copying;
     const { state, name } = this.#record;
     if (state.name === 'paused')
       throw new BerthError('conflict', 'vm.already_paused', `Container ${name} is already paused`);
@@ -214,7 +247,10 @@ export class Vm {
   /** Writes the machine out and ends it; see vm-sleep.ts for what it throws. */
   sleep(): Promise<void> {
     this.#touchedAtMs = monotonicMs();
-    return this.#inTransit(() => putToSleep(this.#sleepHost()));
+    return this.#inTransit(async () => {
+      await this.#copying;
+      await putToSleep(this.#sleepHost());
+    });
   }
 
   /** Resolves when the VM does not sleep: it is woken if need be, once however many ask. @throws why it cannot be woken */
@@ -347,6 +383,7 @@ export class Vm {
 
   /** @throws exec.already_started (conflict), process.* (invalid) when the guest cannot start it. */
   async startExec(exec: Exec, size: TerminalSize | undefined): Promise<void> {
+    await this.#copying;
     const link = this.link();
     if (exec.state.name !== 'created') {
       throw new BerthError('conflict', 'exec.already_started', `exec ${exec.id} has already run`);
@@ -380,6 +417,10 @@ export class Vm {
       await this.#ports.network?.hold(id, () => this.#untilRunning());
       return;
     }
+    if (this.#record.origin !== undefined) {
+      await this.#abandonCopy(machine);
+      return;
+    }
     if (!hasMachine(state)) return;
     if (network !== undefined) await this.#ports.network?.restore(id, network, this.#names());
     if (machine === undefined) {
@@ -393,6 +434,16 @@ export class Vm {
     }
     this.#save({ ...this.#record, machine });
     await Promise.race([this.#takeOver(machine), sleep(ADOPT_PATIENCE_MS)]);
+  }
+
+  /** A machine of which nobody knows how far it had become this VM is of no use. */
+  async #abandonCopy(machine: VmRecord['machine']): Promise<void> {
+    const { state, origin } = this.#record;
+    if (machine !== undefined) await RunningMachine.adopt(machine, this.#logOf(machine)).kill();
+    const error = 'the berth daemon ended before the VM went on';
+    if (state.name === 'ending') this.#enqueue('tear_down');
+    else if (hasMachine(state)) this.#apply({ type: 'machine_gone', exit: killed(error) });
+    else if (origin === 'fork') this.#apply({ type: 'remove', force: true });
   }
 
   /** A QEMU or a guest that does not answer (stopped, on a busy host, hostile) is asked again; stop, kill and rm -f end it. */
@@ -535,7 +586,10 @@ export class Vm {
 
   async #boot(): Promise<void> {
     const { uid, spec } = this.#record;
-    const done = this.#pool?.busy({ vcpus: spec.vcpus, memoryBytes: spec.memoryBytes });
+    const source = this.#source;
+    this.#source = undefined;
+    const shape = { vcpus: spec.vcpus, memoryBytes: spec.memoryBytes };
+    const done = this.#pool?.busy(source === undefined ? shape : undefined);
     try {
       this.#startedAtMonotonicMs = monotonicMs();
       this.#lastError = undefined;
@@ -543,6 +597,12 @@ export class Vm {
       const build = await this.#settings.build();
       await this.#folders.prepareRun(uid);
       const extents = await this.#folders.writeRootDescriptor(this.#record, this.#ports);
+      if (source !== undefined) {
+        const session = await this.#resumed(build, extents, source);
+        if (session !== undefined) await session.goOn();
+        else await this.#ports.network?.detach(this.#record.id);
+        return;
+      }
       const session =
         (await this.#pooled(build, extents)) ??
         (await this.#cloned(build, extents)) ??
@@ -618,6 +678,14 @@ export class Vm {
     return await this.#settle(machine, 'boot', network, (session) => session.greet(false));
   }
 
+  /** From a machine that was put away, or is being put away: QEMU starts meanwhile. */
+  async #resumed(build: QemuBuild, extents: readonly Extent[], source: RunSource): Promise<VmSession | undefined> {
+    const network = await this.#attached();
+    const plan = this.#plan(build, extents, network, 'restored');
+    const machine = await RunningMachine.launch({ ...plan, memory: source.memory, stateFile: source.stateFile });
+    return await this.#settle(machine, source.origin, network, (session) => session.become(source.ready));
+  }
+
   /** One way to a machine did not work out: nothing of it may be in the way of the next. @throws when the start is over */
   async #giveUp(way: string, run: number, error: unknown): Promise<void> {
     await this.#ports.network?.detach(this.#record.id);
@@ -650,7 +718,7 @@ export class Vm {
   /** A session whose guest answers; undefined when the VM was ended meanwhile. @throws why there is none */
   async #settle(
     machine: RunningMachine,
-    way: 'pool' | 'clone' | 'boot',
+    way: 'pool' | 'clone' | 'boot' | RunSource['origin'],
     network: Attached,
     greet: (session: VmSession) => Promise<void>,
   ): Promise<VmSession | undefined> {
@@ -671,7 +739,7 @@ export class Vm {
       if (this.#session === session) this.#session = undefined;
       throw error;
     }
-    this.#settings.counters[way] += 1;
+    if (way === 'pool' || way === 'clone' || way === 'boot') this.#settings.counters[way] += 1;
     return session;
   }
 
@@ -764,6 +832,7 @@ export class Vm {
       enqueue: (effect) => this.#enqueue(effect),
       happened: (action, attributes) => this.#happened(action, attributes),
       reached: (stage) => this.#mark(stage),
+      thawed: () => this.#save({ ...this.#record, frozen: undefined }),
       report: (line) => this.#ports.log(`VM ${this.#record.name}: ${line}`),
     };
   }

@@ -37,6 +37,9 @@ export class NameServer {
   /** Starts dnsmasq unless the one of an earlier daemon still runs. @throws dns.failed (unavailable) */
   async start(): Promise<void> {
     await files.mkdir(this.#folder, { recursive: true, mode: 0o755 });
+    // What a daemon that died was writing aside.
+    for (const name of await files.readdir(this.#folder))
+      if (name.endsWith('.tmp')) await files.rm(`${this.#folder}/${name}`, { force: true });
     await files.writeFileAtomic(this.#hostsFile, this.#render(), 0o644);
     if ((await this.#find()) !== undefined) return;
     try {

@@ -222,6 +222,34 @@ export class GuestChannel {
     if (error !== undefined) throw new BerthError('unavailable', 'guest.rehearsal', `the rehearsal failed: ${error}`);
   }
 
+  /**
+   * Holds all processes of the guest's user still.
+   *
+   * @param options.flush - writes what the guest holds back to its disk, too.
+   * @throws guest.freeze (unavailable) with the guest's own words: everything runs on.
+   */
+  async freeze(options: { flush: boolean }): Promise<void> {
+    const error = await this.#ask<string | undefined>('FREEZE', (request) => ({ type: 'freeze', request, ...options }));
+    if (error !== undefined) throw new BerthError('unavailable', 'guest.freeze', `the guest does not freeze: ${error}`);
+  }
+
+  /** Lets them go on. One that is not frozen says so as well. */
+  async thaw(): Promise<void> {
+    await this.#ask('THAW', (request) => ({ type: 'thaw', request }));
+  }
+
+  /** Makes a frozen copy of a guest another one. @throws guest.identify (unavailable) with the guest's own words. */
+  async identify(configuration: GuestConfiguration): Promise<void> {
+    const error = await this.#ask<string | undefined>('IDENTIFY', (request) => ({
+      type: 'identify',
+      request,
+      configuration,
+    }));
+    if (error !== undefined) {
+      throw new BerthError('unavailable', 'guest.identify', `the guest cannot take its identity: ${error}`);
+    }
+  }
+
   /** Stops listening without closing the stream, for a channel of another owner; requests under way fail. */
   detach(): void {
     this.#closed = true;
@@ -323,6 +351,15 @@ export class GuestChannel {
         break;
       case 'rehearsed':
         this.#requests.answer(`REHEARSE ${message.request}`, message.error);
+        break;
+      case 'frozen':
+        this.#requests.answer(`FREEZE ${message.request}`, message.error);
+        break;
+      case 'thawed':
+        this.#requests.answer(`THAW ${message.request}`, undefined);
+        break;
+      case 'identified':
+        this.#requests.answer(`IDENTIFY ${message.request}`, message.error);
         break;
       case 'log':
         this.#handlers.onLog(message.text);

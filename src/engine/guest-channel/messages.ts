@@ -96,6 +96,9 @@ export type HostMessage =
       readonly configuration: GuestConfiguration;
       readonly spec: GuestProcessSpec;
     }
+  | { readonly type: 'freeze'; readonly request: number; readonly flush: boolean }
+  | { readonly type: 'thaw'; readonly request: number }
+  | { readonly type: 'identify'; readonly request: number; readonly configuration: GuestConfiguration }
   | { readonly type: 'poweroff' }
   | { readonly type: 'memory'; readonly request: number }
   | { readonly type: 'set-clock'; readonly epochNs: bigint; readonly boottimeNs: bigint | undefined };
@@ -190,6 +193,9 @@ export type GuestMessage =
   | { readonly type: 'pong'; readonly request: number; readonly boottimeNs: number }
   /** Absent error: all went as it should. */
   | { readonly type: 'rehearsed'; readonly request: number; readonly error: string | undefined }
+  | { readonly type: 'frozen'; readonly request: number; readonly error: string | undefined }
+  | { readonly type: 'thawed'; readonly request: number }
+  | { readonly type: 'identified'; readonly request: number; readonly error: string | undefined }
   | { readonly type: 'log'; readonly text: string }
   | { readonly type: 'synced' }
   | { readonly type: 'memory-reply'; readonly request: number; readonly memory: GuestMemory }
@@ -238,6 +244,12 @@ export function encodeMessage(message: HostMessage): Buffer {
       const start = new FieldWriter().bytes(START_FIELD, encodeProcess(message.spec)).finish();
       return encodeFrames(16, message.request, Buffer.concat([encodeConfiguration(message.configuration), start]));
     }
+    case 'freeze':
+      return encodeFrames(17, message.request, message.flush ? new FieldWriter().u32(1, 1).finish() : none);
+    case 'thaw':
+      return encodeFrames(18, message.request, none);
+    case 'identify':
+      return encodeFrames(19, message.request, encodeConfiguration(message.configuration));
   }
 }
 
@@ -334,6 +346,12 @@ export function decodeMessage(frame: Frame): GuestMessage {
       return { type: 'memory-reply', request: id, memory: decodeMemory(new Fields(payload)) };
     case 140:
       return { type: 'rehearsed', request: id, error: new Fields(payload).text(1) };
+    case 141:
+      return { type: 'frozen', request: id, error: new Fields(payload).text(1) };
+    case 142:
+      return { type: 'thawed', request: id };
+    case 143:
+      return { type: 'identified', request: id, error: new Fields(payload).text(1) };
     default:
       return { type: 'unknown' };
   }

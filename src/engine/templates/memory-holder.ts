@@ -68,6 +68,12 @@ export class MemoryHolder {
     await this.#expect('sealed', TALK_DEADLINE_MS);
   }
 
+  /** Takes what a stopped machine has in its memory; sealed from then on. The holder ends with this daemon. @throws process.* */
+  async fill(pid: number, { start, end }: MemoryRange): Promise<void> {
+    this.#talk?.say(`fill ${pid} ${start} ${end}`);
+    await this.#expect('filled', COPY_DEADLINE_MS);
+  }
+
   alive(): Promise<boolean> {
     return isAlive(this.identity);
   }
@@ -83,6 +89,14 @@ export class MemoryHolder {
     if (line !== word)
       throw new BerthError('bug', 'memory.word', `berth-memory said "${line}" where "${word}" was due`);
   }
+}
+
+/** Copies a disk into files that are there and empty, without its holes. @throws disk.copy (unavailable) */
+export async function copySparse(program: string, from: string, to: readonly string[]): Promise<void> {
+  const child = await spawnDetached([program, 'copy-file', from, ...to]);
+  const { exitCode } = await child.ended;
+  if (exitCode !== 0)
+    throw new BerthError('unavailable', 'disk.copy', `${from} could not be copied to ${to.join(', ')}`);
 }
 
 /** Writes a stopped machine's memory to a new file, sparse. @throws memory.save (unavailable) */

@@ -1,0 +1,7 @@
+/* Holding all processes of the user still, so that the machine can be copied: FREEZE and THAW of PROTOCOL.md. */
+#pragma once
+#include "frame.h"
+
+void handle_freeze(const struct message *message);
+void handle_thaw(const struct message *message);
+bool processes_frozen(void);
