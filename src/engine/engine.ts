@@ -105,6 +105,11 @@ export class Engine {
     this.#pool?.fillWhenQuiet();
   }
 
+  /** Machines of the pool that no VM has taken yet. */
+  get waitingMachines(): number {
+    return this.#pool?.size ?? 0;
+  }
+
   list(): readonly Vm[] {
     return [...this.#vms.values()];
   }

@@ -21,8 +21,8 @@ export type { GuestTopEntry } from './guest-link.ts';
 export { hasMachine } from './lifecycle.ts';
 export { followLog } from './log-follow.ts';
 export type { NetworkPlug, QemuIdentity } from './machine.ts';
-export { DEFAULT_SHAPE } from './model.ts';
 export type {
+  BootStage,
   BootTimings,
   ExitFacts,
   LayerFile,
@@ -37,6 +37,7 @@ export type {
   VmSpec,
   VmState,
 } from './model.ts';
+export { DEFAULT_SHAPE } from './model.ts';
 export type {
   EnginePorts,
   EngineSettings,
@@ -48,8 +49,8 @@ export type {
 } from './ports.ts';
 export type { LogRecord, OutputStream, ProcessLog } from './process-log.ts';
 export { kernelArguments, type QemuBuild, type QemuRun, qemuArguments } from './qemu-command.ts';
-export { Templates, type TemplatesSettings } from './templates/index.ts';
 export { QmpClient } from './qmp.ts';
 export { layOutRootDisk } from './root-disk.ts';
+export { Templates, type TemplatesSettings } from './templates/index.ts';
 export type { Vm } from './vm.ts';
 export type { WaitCondition } from './vm-milestones.ts';
