@@ -23,6 +23,7 @@ import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
 import { type Installation, identifyHost } from '#setup';
 import { lockFolder, openRecordStore, type RecordStore } from '#store';
 import { publishBootFiles, sweepBootFiles } from './boot-files.ts';
+import { DaemonMetrics } from './metrics.ts';
 import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
 import type { DaemonSettings } from './settings.ts';
 import { openTemplates, poolSize } from './templates.ts';
@@ -65,13 +66,19 @@ export async function startDaemon(
   const bridge = settings.isRoot ? await openNetwork(settings, records, log) : undefined;
   const events = new EventLog();
   const templates = await openTemplates(settings, installation, log);
+  const metrics = new DaemonMetrics();
+  const counters = { pool: 0, clone: 0, boot: 0, cloneFailures: 0 };
+  const startedAtMs = nowMs();
   const build = async () => ({ ...plan.build, accelerator: (await accelerators.verdict()).chosen });
   const engine = new Engine(
     {
       network: bridge === undefined ? new UserNetwork() : networkPort(bridge),
       images: { layersOf: async (id) => (await images.rootDiskOf(id)).layers },
       records: recordPort(records),
-      onHappening: (happening) => events.add(eventOf(happening)),
+      onHappening: (happening) => {
+        if (happening.action === 'start') metrics.started(happening.vm);
+        events.add(eventOf(happening));
+      },
       log,
     },
     {
@@ -87,7 +94,7 @@ export async function startDaemon(
       templates,
       poolSize: poolSize(),
       rehearsal: () => rehearsalIn(images),
-      counters: { pool: 0, clone: 0, boot: 0, cloneFailures: 0 },
+      counters,
     },
   );
   await ensureBuiltInImage(images, log);
@@ -98,6 +105,7 @@ export async function startDaemon(
     images,
     events,
     accelerator: () => accelerators.summary(),
+    metrics: () => metrics.collect({ engine, counters, templates, startedAtMs }),
     log,
     facts: {
       ...hostFacts(),
@@ -107,7 +115,7 @@ export async function startDaemon(
       operatingSystem: (await identifyHost()).distribution,
       qemuVersion: await qemuVersion(plan.build.binary),
       stateFolder: settings.stateFolder,
-      startedAtMs: nowMs(),
+      startedAtMs,
       daemonId: daemonId(records),
     },
   };

@@ -151,8 +151,8 @@ export class Call {
   replyText(text: string, headers: Readonly<Record<string, string>>): void {
     const response = this.#plain();
     response.writeHead(200, {
-      ...headers,
       'Content-Type': 'text/plain; charset=utf-8',
+      ...headers,
       'Content-Length': Buffer.byteLength(text),
     });
     response.end(this.request.method === 'HEAD' ? undefined : text);

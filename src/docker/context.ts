@@ -2,6 +2,7 @@
 import type { Engine } from '#engine';
 import type { ImageService } from '#images';
 import type { EventLog } from './event-log.ts';
+import type { Metric } from './prometheus.ts';
 
 /** Facts of this host and build that do not change while the daemon runs. */
 export interface SystemFacts {
@@ -27,5 +28,6 @@ export interface DockerContext {
   readonly facts: SystemFacts;
   /** The accelerator in use and the warnings that follow from it. */
   readonly accelerator: () => { readonly name: string; readonly warnings: readonly string[] };
+  readonly metrics: () => readonly Metric[];
   readonly log: (line: string) => void;
 }

@@ -8,8 +8,8 @@ import type { DockerContext } from './context.ts';
 import { extensionRoutes } from './extensions.ts';
 import { imageRoutes } from './images.ts';
 import { emptyRoutes, notYetRoutes, swarmRoutes } from './not-yet.ts';
-import { sleepRoutes } from './sleep.ts';
 import { API_VERSION, compileRoutes, type Match, type Route, splitTarget } from './router.ts';
+import { sleepRoutes } from './sleep.ts';
 import { standardHeaders, systemRoutes } from './system.ts';
 
 /** Every route, in the order they are tried. The table in docs/ is made from this list. */

@@ -9,6 +9,7 @@ import { EVENT_FILTERS, eventMatches, eventView } from './event-log.ts';
 import { parseFilters } from './filters.ts';
 import { write } from './frames.ts';
 import { imageListEntry } from './image-views.ts';
+import { METRICS_TYPE, renderMetrics } from './prometheus.ts';
 import { API_VERSION, MIN_API_VERSION, type Route } from './router.ts';
 
 /** On every answer of dockerd; the CLI negotiates its version from them. */
@@ -185,6 +186,12 @@ export function systemRoutes(context: DockerContext): Route[] {
     { method: 'GET', path: '/version', summary: 'versions', handle: version },
     { method: 'GET', path: '/info', summary: 'the host', handle: info },
     { method: 'GET', path: '/events', summary: 'what happens', handle: events },
+    {
+      method: 'GET',
+      path: '/metrics',
+      summary: "berth's own figures, for Prometheus",
+      handle: (call) => call.replyText(renderMetrics(context.metrics()), { 'Content-Type': METRICS_TYPE }),
+    },
     { method: 'GET', path: '/system/df', summary: 'disk use', handle: diskUse },
   ];
 }

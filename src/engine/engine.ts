@@ -7,8 +7,8 @@ import { BerthError, GIB, messageOf, parseVmId, shortId, type VmId } from '#base
 import { files, findProcesses, isAlive, killAndWait, nowMs } from '#platform';
 import { DataDisks } from './data-disk.ts';
 import type { Exec } from './exec.ts';
-import { IdleWatch } from './idle-watch.ts';
 import { emptyDisk, type ForkOutcome, type ForkRequest, forkNames, forkVm } from './fork.ts';
+import { IdleWatch } from './idle-watch.ts';
 import { hasMachine } from './lifecycle.ts';
 import { MachinePool } from './machine-pool.ts';
 import type { RunOrigin, VmRecord, VmSpec } from './model.ts';
@@ -114,6 +114,11 @@ export class Engine {
     );
   }
 
+  /** Machines of the pool that no VM has taken yet. */
+  get waitingMachines(): number {
+    return this.#pool?.size ?? 0;
+  }
+
   list(): readonly Vm[] {
     return [...this.#vms.values()];
   }
@@ -155,6 +160,7 @@ export class Engine {
   async fork(parent: Vm, request: ForkRequest): Promise<ForkOutcome> {
     const names = forkNames(parent.record.name, request, new Set(this.list().map((vm) => vm.record.name)));
     for (const name of names) this.#checkName(name);
+    await parent.awake();
     return await forkVm(parent, names, {
       memoryProgram: this.#settings.memoryProgram,
       make: (name, spec) => this.#make(name, spec, emptyDisk, 'fork'),

@@ -22,6 +22,7 @@ export { hasMachine, isUp } from './lifecycle.ts';
 export { followLog } from './log-follow.ts';
 export type { NetworkPlug, QemuIdentity } from './machine.ts';
 export type {
+  BootStage,
   BootTimings,
   ExitFacts,
   LayerFile,

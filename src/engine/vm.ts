@@ -20,8 +20,8 @@ import type { Extent } from './root-disk.ts';
 import type { RunSource } from './run-source.ts';
 import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
-import { putToSleep, type SleepHost, wakeUp } from './vm-sleep.ts';
 import { killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
+import { putToSleep, type SleepHost, wakeUp } from './vm-sleep.ts';
 
 /** A daemon that starts waits so long for one VM to answer; after that it serves, and goes on asking. */
 const ADOPT_PATIENCE_MS = 5_000;
