@@ -129,6 +129,13 @@ static bool mount_overlay(const struct root_plan *plan, char *what, size_t size)
 
 /* ---- files bound over /etc ---- */
 
+/* Files that are bound only where an image has their like: a fork's are there already, and get its own contents. */
+static bool write_again(const char *name, const struct field *field)
+{
+	return !field->length || faccessat(prepared.files, name, F_OK, 0) ||
+	       write_small(prepared.files, name, field->value, field->length);
+}
+
 bool write_bound_files(const struct root_plan *plan, char *what, size_t size)
 {
 	snprintf(what, size, "writing /etc files");
@@ -136,7 +143,8 @@ bool write_bound_files(const struct root_plan *plan, char *what, size_t size)
 	snprintf(hostname, sizeof hostname, "%s\n", guest.hostname);
 	return write_text(prepared.files, "hostname", hostname) &&
 	       write_small(prepared.files, "hosts", plan->hosts.value, plan->hosts.length) &&
-	       write_small(prepared.files, "resolv.conf", plan->resolv_conf.value, plan->resolv_conf.length);
+	       write_small(prepared.files, "resolv.conf", plan->resolv_conf.value, plan->resolv_conf.length) &&
+	       write_again("machine-id", &plan->machine_id) && write_again("product_uuid", &plan->product_uuid);
 }
 
 /* From here on "/" is the image's root: its symlinks resolve inside it. A step that fails on a strange image (a loop

@@ -39,7 +39,8 @@ export interface StartBenchOptions {
 }
 
 export async function benchStart(options: StartBenchOptions): Promise<Row[]> {
-  const daemon = await startTestDaemon();
+  // Both sides boot their kernel: what a template saves is measured by `start`.
+  const daemon = await startTestDaemon({ env: { BERTH_TEMPLATES: 'off' } });
   const bare = await prepareBare(daemon);
   let rows: Row[];
   try {
