@@ -30,12 +30,17 @@ try {
     uid: process.getuid?.() ?? 0,
     home: process.env['HOME'] ?? '/root',
   });
-  const daemon = await startDaemon(settings, thisInstallation(), log);
-  await writePidFile(settings.runFolder);
+  const started = startDaemon(settings, thisInstallation(), log).then(async (daemon) => {
+    await writePidFile(settings.runFolder);
+    return daemon;
+  });
   const leave = (signal: string) => (): void => {
     log(`${signal}: leaving; VMs run on`);
-    removePidFile(settings.runFolder)
-      .then(() => daemon.close())
+    started
+      .then(async (daemon) => {
+        await removePidFile(settings.runFolder);
+        await daemon.close();
+      })
       .then(
         () => process.exit(0),
         (error: unknown) => {
@@ -44,8 +49,10 @@ try {
         },
       );
   };
+  // Before it serves: whoever sees it serve may end it at once, and expects it to leave nothing.
   process.once('SIGTERM', leave('SIGTERM'));
   process.once('SIGINT', leave('SIGINT'));
+  await started;
 } catch (error) {
   log(messageOf(error));
   if (error instanceof BerthError && error.hint !== undefined) log(error.hint);

@@ -1,7 +1,7 @@
 /** The templates of this daemon: where, how large, and whether at all. */
 import { GIB, MIB } from '#base';
-import { type NetworkPlug, Templates } from '#engine';
-import { hostFacts } from '#platform';
+import { endTemplateProcesses, type NetworkPlug, Templates } from '#engine';
+import { files, hostFacts } from '#platform';
 import type { Installation } from '#setup';
 import { kvmGroup, TEMPLATE_UID } from './qemu.ts';
 import type { DaemonSettings } from './settings.ts';
@@ -30,12 +30,18 @@ export async function openTemplates(
   installation: Installation,
   log: (line: string) => void,
 ): Promise<Templates | undefined> {
-  if (process.env['BERTH_TEMPLATES'] === 'off') return undefined;
+  const folder = `${settings.runFolder}/templates`;
+  if (process.env['BERTH_TEMPLATES'] === 'off') {
+    // An earlier daemon may have had some.
+    await endTemplateProcesses(folder, []);
+    await files.rm(folder, { recursive: true, force: true });
+    return undefined;
+  }
   const { isRoot } = settings;
   const plug = (tap: string): NetworkPlug =>
     isRoot ? { kind: 'tap', tap, bridge: undefined } : { kind: 'user', isolated: true, address: '', ports: [] };
   return new Templates({
-    folder: `${settings.runFolder}/templates`,
+    folder,
     budgetBytes:
       Number(process.env['BERTH_TEMPLATES_BYTES']) ||
       Math.min(hostFacts().memoryBytes * BUDGET_SHARE, MAX_BUDGET_BYTES),

@@ -11,7 +11,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { MIB, messageOf } from '#base';
-import { availableMemoryBytes, files, monotonicMs, nowMs, startTimer, type Timer } from '#platform';
+import { availableMemoryBytes, files, monotonicMs, nowMs, sleep, startTimer, type Timer } from '#platform';
 import { clockAt } from './guest-configuration.ts';
 import { GuestLink } from './guest-link.ts';
 import { type QemuIdentity, RunningMachine } from './machine.ts';
@@ -28,6 +28,7 @@ const DEMAND_MS = 60_000;
 const QUIET_MS = 150;
 /** With less memory available the pool gives back what it has. */
 const LEAST_AVAILABLE_BYTES = 1024 * MIB;
+const REPLACE_AFTER_MS = 1_000;
 /** After a machine could not be made. */
 const PATIENCE_AFTER_FAILURE_MS = 30_000;
 
@@ -90,17 +91,24 @@ export class MachinePool {
     return this.#waiting.size;
   }
 
-  /** A machine of that build and shape, which is the caller's from now on; undefined when none waits. */
+  /**
+   * A machine of that build and shape, which is the caller's from now on; undefined when none waits. Its user id stays
+   * reserved until `forget`: a VM made meanwhile must not get it as well.
+   */
   async take(build: QemuBuild, shape: MachineShape): Promise<PooledMachine | undefined> {
     if (this.#waiting.size === 0) return undefined;
     const key = await templateKey(build, shape, 'tap');
     for (const pooled of this.#waiting) {
       if (pooled.key !== key) continue;
       this.#waiting.delete(pooled);
-      this.#uids.delete(pooled.uid);
       return pooled;
     }
     return undefined;
+  }
+
+  /** The user id of a machine that was taken is a VM's by now, or nobody's. */
+  forget(uid: number): void {
+    this.#uids.delete(uid);
   }
 
   /** A start, or anything else that should not be slowed down, is under way until the answer is called. */
@@ -249,7 +257,7 @@ export class MachinePool {
     try {
       let pooled: PooledMachine | undefined;
       const onGone = (): void => {
-        if (pooled !== undefined && this.#waiting.has(pooled)) void this.#end(pooled);
+        if (pooled !== undefined && this.#waiting.has(pooled)) void this.#replace(pooled);
       };
       const agent = await machine.connect({ onGone, onQmpEvent: () => {} });
       await machine.qmp.negotiate(CONTROL_DEADLINE_MS);
@@ -266,6 +274,16 @@ export class MachinePool {
       await machine.kill();
       throw error;
     }
+  }
+
+  /** It ended while it waited. */
+  async #replace(pooled: PooledMachine): Promise<void> {
+    this.#waiting.delete(pooled);
+    this.#settings.log(`a machine of the pool ended while it waited: ${await pooled.machine.lastWords()}`);
+    await this.#end(pooled);
+    // Whatever ended it may end the next one too: not at once.
+    await sleep(REPLACE_AFTER_MS);
+    this.fillWhenQuiet();
   }
 
   async #end(pooled: PooledMachine): Promise<void> {

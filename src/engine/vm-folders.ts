@@ -53,11 +53,16 @@ export class VmFolders {
     await this.writeRootDescriptor(record, ports);
   }
 
-  /** An empty run folder that only this VM's QEMU and root can enter. */
+  /**
+   * An empty run folder that only this VM's QEMU and root can enter. The disk is that user's as well: a daemon that died
+   * while it gave the VM a machine from the pool may have left it another's.
+   */
   async prepareRun(uid: number): Promise<void> {
     await this.removeRun();
     await files.mkdir(this.run, { recursive: true, mode: 0o700 });
-    if (this.#settings.firstUid !== undefined) await files.chown(this.run, uid, uid);
+    if (this.#settings.firstUid === undefined) return;
+    await files.chown(this.run, uid, uid);
+    await files.chown(this.dataDisk, uid, uid);
   }
 
   /** Writes the root disk's descriptor when it is not there or the image store has moved; returns the layers' places. */

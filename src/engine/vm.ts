@@ -646,6 +646,8 @@ export class Vm {
       await this.#giveUp('a machine from the pool', run, error);
       await files.rm(machine.identity.folder, { recursive: true, force: true });
       return undefined;
+    } finally {
+      this.#pool?.forget(uid);
     }
   }
 

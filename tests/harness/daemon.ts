@@ -14,6 +14,8 @@ export interface TestDaemonOptions {
   /** Beside the folders: for example `['--socket', path]`. */
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Another installation's daemon; this checkout's without it. */
+  readonly program?: string;
 }
 
 export interface TestDaemon {
@@ -77,7 +79,7 @@ class StartedDaemon implements TestDaemon {
 
   async start(): Promise<void> {
     const log = openSync(this.logPath, 'a');
-    const program = join(CHECKOUT, '.build/daemon/main.mjs');
+    const program = this.#options.program ?? join(CHECKOUT, '.build/daemon/main.mjs');
     const folders = ['--state-dir', this.stateDir, '--run-dir', this.runDir];
     const child = spawn(process.execPath, [program, ...folders, ...(this.#options.flags ?? [])], {
       detached: true,
