@@ -14,6 +14,7 @@ import { benchProduct, notesOf, rowsOf, shortfalls } from './product.ts';
 import { benchPs } from './ps.ts';
 import { benchPull } from './pull.ts';
 import { type Row, renderTable, writeSection } from './report.ts';
+import { benchSleepers } from './sleepers.ts';
 import { benchStart } from './start.ts';
 
 /** Runnable processes on average over the last minute, above which a two-core machine is busy with something else. */
@@ -26,6 +27,7 @@ const { values, positionals } = parseArgs({
   options: {
     pairs: { type: 'string' },
     vms: { type: 'string' },
+    sleepers: { type: 'string', default: '10000' },
     stopped: { type: 'string', default: '1000' },
     write: { type: 'boolean', default: false },
     assert: { type: 'boolean', default: false },
@@ -68,6 +70,12 @@ const benches: Readonly<Record<string, () => Promise<Outcome>>> = {
     ),
   pull: async () =>
     ofRows('Pull', 'From a real registry on loopback. `npm run bench -- pull --write`.', await pullRows()),
+  sleepers: async () =>
+    ofRows(
+      'Sleepers',
+      'One VM is really put to sleep; the others are copies of its record and its files under ids of their own, and some of them are woken. `npm run bench -- sleepers --write`.',
+      await benchSleepers(Number(values.sleepers)),
+    ),
   ps: async () =>
     ofRows(
       'Listing',
