@@ -18,6 +18,7 @@ export class NameServer {
   readonly #gateway: string;
   #entries = new Map<string, NameEntry>();
   #writing: Promise<void> = Promise.resolve();
+  #isWriteDue = false;
 
   /** @param folder - holds the hosts file and the pid file; made when missing, readable by everyone. */
   constructor(folder: string, bridge: string, gateway: string) {
@@ -75,6 +76,9 @@ export class NameServer {
   set(key: string, entry: NameEntry | undefined, onError: (message: string) => void): void {
     if (entry === undefined) this.#entries.delete(key);
     else this.#entries.set(key, entry);
+    // One write tells of all that changed until it begins: ten thousand VMs of a daemon that starts are one write.
+    if (this.#isWriteDue) return;
+    this.#isWriteDue = true;
     this.#writing = this.#writing.then(() => this.#write()).catch((error: unknown) => onError(messageOf(error)));
   }
 
@@ -83,6 +87,7 @@ export class NameServer {
   }
 
   async #write(): Promise<void> {
+    this.#isWriteDue = false;
     await files.writeFileAtomic(this.#hostsFile, this.#render(), 0o644);
     const found = await this.#find();
     if (found !== undefined) signalProcess(found.pid, 'SIGHUP');
