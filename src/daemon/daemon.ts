@@ -66,6 +66,7 @@ export async function startDaemon(
   const events = new EventLog();
   const templates = await openTemplates(settings, installation, log);
   const build = async () => ({ ...plan.build, accelerator: (await accelerators.verdict()).chosen });
+  const qemu = await qemuVersion(plan.build.binary);
   const engine = new Engine(
     {
       network: bridge === undefined ? new UserNetwork() : networkPort(bridge),
@@ -87,6 +88,7 @@ export async function startDaemon(
       templates,
       poolSize: poolSize(),
       rehearsal: () => rehearsalIn(images),
+      versions: { guestKernel: boot.guestKernel, qemu },
       counters: { pool: 0, clone: 0, boot: 0, cloneFailures: 0 },
     },
   );
@@ -105,7 +107,7 @@ export async function startDaemon(
       apiName: 'berth',
       guestKernel: boot.guestKernel,
       operatingSystem: (await identifyHost()).distribution,
-      qemuVersion: await qemuVersion(plan.build.binary),
+      qemuVersion: qemu,
       stateFolder: settings.stateFolder,
       startedAtMs: nowMs(),
       daemonId: daemonId(records),
