@@ -5,6 +5,7 @@
  *   berth-memory copy PID START END NAME   the memory that process PID has mapped from START to END (hexadecimal), held
  *   berth-memory save PID START END FILE   the same, into FILE (which must not exist), sparse; then it ends
  *   berth-memory copy-file FROM TO...      what FROM holds, without its holes, into each TO (which exists and is empty)
+ *   berth-memory extents FILE              where FILE holds data: begin and end of each extent, a line each
  *
  * A held memory is a memfd on descriptor 3: `/proc/PID/fd/3` is its name for those who may look there. Once sealed
  * nobody can change it any more, not even a process that opened it for writing, as QEMU does to map it privately.
@@ -337,9 +338,27 @@ static void copy_file(const char *source, const char *target)
 		fail("cannot write", target);
 }
 
+static void list_extents(const char *name)
+{
+	int fd = open(name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		fail("cannot read", name);
+	for (off_t begin, end = 0; (begin = lseek(fd, end, SEEK_DATA)) >= 0;) {
+		end = lseek(fd, begin, SEEK_HOLE);
+		if (end < 0 || printf("%lld %lld\n", (long long)begin, (long long)end) < 0)
+			fail("cannot list", name);
+	}
+	if (fflush(stdout))
+		fail("cannot list", name);
+}
+
 int main(int argc, char **argv)
 {
 	signal(SIGPIPE, SIG_IGN);
+	if (argc == 3 && !strcmp(argv[1], "extents")) {
+		list_extents(argv[2]);
+		return 0;
+	}
 	if (argc == 4 && !strcmp(argv[1], "hold"))
 		hold(argv[2], argv[3]);
 	if (argc >= 4 && !strcmp(argv[1], "copy-file")) {
@@ -368,6 +387,6 @@ int main(int argc, char **argv)
 			fail("cannot write", argv[5]);
 		return 0;
 	}
-	fprintf(stderr, "usage: berth-memory hold SIZE NAME | copy PID START END NAME | save PID START END FILE | copy-file FROM TO...\n");
+	fprintf(stderr, "usage: berth-memory hold SIZE NAME | copy PID START END NAME | save PID START END FILE | copy-file FROM TO... | extents FILE\n");
 	return 1;
 }

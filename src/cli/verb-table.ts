@@ -56,6 +56,12 @@ export const VERBS: readonly VerbEntry[] = [
     summary: 'make VMs that go on from where one is',
     load: async () => (await import('./verbs/fork.ts')).fork,
   },
+  {
+    name: 'checkpoint',
+    group: vm,
+    summary: 'put VMs away as they are, and go on from there',
+    load: async () => (await import('./verbs/checkpoint.ts')).checkpoint,
+  },
   { name: 'rm', group: vm, summary: 'remove VMs', load: async () => (await lifecycle()).rm },
   { name: 'logs', group: vm, summary: 'show what a VM wrote', load: async () => (await looking()).logs },
   { name: 'top', group: vm, summary: 'list the processes in a VM', load: async () => (await looking()).top },

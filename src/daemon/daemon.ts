@@ -70,6 +70,7 @@ export async function startDaemon(
   const counters = { pool: 0, clone: 0, boot: 0, cloneFailures: 0 };
   const startedAtMs = nowMs();
   const build = async () => ({ ...plan.build, accelerator: (await accelerators.verdict()).chosen });
+  const qemu = await qemuVersion(plan.build.binary);
   const engine = new Engine(
     {
       network: bridge === undefined ? new UserNetwork() : networkPort(bridge),
@@ -94,6 +95,7 @@ export async function startDaemon(
       templates,
       poolSize: poolSize(),
       rehearsal: () => rehearsalIn(images),
+      versions: { guestKernel: boot.guestKernel, qemu },
       counters,
     },
   );
@@ -113,7 +115,7 @@ export async function startDaemon(
       apiName: 'berth',
       guestKernel: boot.guestKernel,
       operatingSystem: (await identifyHost()).distribution,
-      qemuVersion: await qemuVersion(plan.build.binary),
+      qemuVersion: qemu,
       stateFolder: settings.stateFolder,
       startedAtMs,
       daemonId: daemonId(records),

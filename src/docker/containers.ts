@@ -3,6 +3,7 @@ import { BerthError, isDigest } from '#base';
 import type { Vm, WaitCondition } from '#engine';
 import { nowMs } from '#platform';
 import type { Call } from './call.ts';
+import { refuseCheckpointDir } from './checkpoints.ts';
 import { chooseRecords, LIST_FILTERS } from './container-list.ts';
 import { inspectView, listEntry } from './container-views.ts';
 import type { DockerContext } from './context.ts';
@@ -122,7 +123,7 @@ export function containerRoutes(context: DockerContext): Route[] {
       method: 'POST',
       path: '/containers/{id}/start',
       summary: 'start',
-      handle: done((call) => startVm(call, vmOf(call))),
+      handle: done((call) => startVm(call, vmOf(call), context)),
     },
     {
       method: 'POST',
@@ -182,11 +183,11 @@ export function containerRoutes(context: DockerContext): Route[] {
   ];
 }
 
-async function startVm(call: Call, vm: Vm): Promise<void> {
-  if (call.query.get('checkpoint')) {
-    throw new BerthError('unsupported', 'start.checkpoint', 'starting from a checkpoint is not supported yet');
-  }
-  await vm.start();
+async function startVm(call: Call, vm: Vm, context: DockerContext): Promise<void> {
+  refuseCheckpointDir(call.query.get('checkpoint-dir'));
+  const checkpoint = call.query.get('checkpoint');
+  if (checkpoint) await context.engine.checkpoints.restore(vm, checkpoint);
+  else await vm.start();
 }
 
 function checkPlatform(platform: string | null, context: DockerContext): void {

@@ -2,6 +2,7 @@
 import { BerthError, messageOf } from '#base';
 import { type IncomingMessage, type Server, type ServerResponse, type Socket, serveHttp } from '#platform';
 import { Call } from './call.ts';
+import { checkpointRoutes } from './checkpoints.ts';
 import { streamRoutes } from './container-streams.ts';
 import { containerRoutes } from './containers.ts';
 import type { DockerContext } from './context.ts';
@@ -20,6 +21,7 @@ export function allRoutes(context: DockerContext): Route[] {
     ...streamRoutes(context),
     ...imageRoutes(context),
     ...sleepRoutes(context),
+    ...checkpointRoutes(context),
     ...extensionRoutes(context),
     ...emptyRoutes(),
     ...notYetRoutes(),

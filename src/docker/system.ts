@@ -16,7 +16,8 @@ import { API_VERSION, MIN_API_VERSION, type Route } from './router.ts';
 export function standardHeaders(version: string): Record<string, string> {
   return {
     'Api-Version': API_VERSION.join('.'),
-    'Docker-Experimental': 'false',
+    // Checkpoints are experimental in Docker; its command line shows them only to such a daemon.
+    'Docker-Experimental': 'true',
     Ostype: 'linux',
     Server: `berth/${version} (linux)`,
   };
@@ -40,7 +41,7 @@ export function systemRoutes(context: DockerContext): Route[] {
       ...api,
       Arch: facts.architecture,
       BuildTime: '',
-      Experimental: 'false',
+      Experimental: 'true',
       GitCommit: '',
       GoVersion: '',
       KernelVersion: facts.kernelVersion,
@@ -61,6 +62,7 @@ export function systemRoutes(context: DockerContext): Route[] {
       Os: 'linux',
       Arch: facts.architecture,
       KernelVersion: facts.kernelVersion,
+      Experimental: true,
       BuildTime: '',
     });
   };
@@ -116,7 +118,7 @@ export function systemRoutes(context: DockerContext): Route[] {
       NoProxy: '',
       Name: facts.hostName,
       Labels: [],
-      ExperimentalBuild: false,
+      ExperimentalBuild: true,
       ServerVersion: facts.version,
       Runtimes: { berth: { path: 'qemu-system' } },
       DefaultRuntime: 'berth',

@@ -5,9 +5,10 @@ import { randomBytes } from 'node:crypto';
 import { basename } from 'node:path';
 import { BerthError, GIB, messageOf, parseVmId, shortId, type VmId } from '#base';
 import { files, findProcesses, isAlive, killAndWait, nowMs } from '#platform';
+import { Checkpoints } from './checkpoints.ts';
 import { DataDisks } from './data-disk.ts';
 import type { Exec } from './exec.ts';
-import { emptyDisk, type ForkOutcome, type ForkRequest, forkNames, forkVm } from './fork.ts';
+import { type ForkOutcome, type ForkRequest, forkNames, forkVm, writeEmpty } from './fork.ts';
 import { IdleWatch } from './idle-watch.ts';
 import { hasMachine } from './lifecycle.ts';
 import { MachinePool } from './machine-pool.ts';
@@ -33,6 +34,7 @@ export class Engine {
   readonly #disks: DataDisks;
   readonly #pool: MachinePool | undefined;
   #idleWatch: IdleWatch | undefined;
+  readonly checkpoints: Checkpoints;
 
   constructor(ports: EnginePorts, settings: EngineSettings) {
     this.#ports = ports;
@@ -42,6 +44,7 @@ export class Engine {
       qemuImg: settings.qemuImg,
     });
     this.#pool = this.#openPool();
+    this.checkpoints = new Checkpoints(ports, settings, (name, spec) => this.create(name, spec));
   }
 
   #openPool(): MachinePool | undefined {
@@ -163,7 +166,7 @@ export class Engine {
     await parent.awake();
     return await forkVm(parent, names, {
       memoryProgram: this.#settings.memoryProgram,
-      make: (name, spec) => this.#make(name, spec, emptyDisk, 'fork'),
+      make: (name, spec) => this.#make(name, spec, writeEmpty, 'fork'),
     });
   }
 

@@ -90,7 +90,7 @@ export async function forkVm(parent: Vm, names: readonly string[], workshop: For
       filling.resolve();
     };
     // What fails after the copy is the parent's trouble, and is told when no fork runs.
-    const copied = parent.whileFrozen(false, copy).catch((error: unknown) => {
+    const copied = parent.whileFrozen({ flush: false, end: false }, copy).catch((error: unknown) => {
       filling.reject(error);
       return error;
     });
@@ -130,7 +130,7 @@ async function makeAll(names: readonly string[], spec: VmSpec, workshop: ForkWor
 }
 
 /** A file of that many zeros which the user `uid` may write. */
-async function writeEmpty(path: string, bytes: number, uid: number | undefined): Promise<void> {
+export async function writeEmpty(path: string, bytes: number, uid: number | undefined): Promise<void> {
   const handle = await files.open(path, 'wx', 0o600);
   try {
     await handle.truncate(bytes);
@@ -139,6 +139,3 @@ async function writeEmpty(path: string, bytes: number, uid: number | undefined):
     await handle.close();
   }
 }
-
-/** A disk whose content comes later. */
-export const emptyDisk = writeEmpty;

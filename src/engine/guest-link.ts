@@ -42,6 +42,7 @@ const CODE_OF = {
 export class GuestLink {
   readonly #channel: GuestChannel;
   readonly #ended: Promise<'synced' | 'closed'>;
+  #kernelRelease = '';
 
   constructor(stream: Duplex, events: GuestEvents) {
     let settle: (how: 'synced' | 'closed') => void = () => {};
@@ -60,8 +61,15 @@ export class GuestLink {
     });
   }
 
-  hello(rejoin: boolean, deadlineMs: number): Promise<GuestHello> {
-    return this.#channel.hello({ rejoin, deadlineMs });
+  async hello(rejoin: boolean, deadlineMs: number): Promise<GuestHello> {
+    const hello = await this.#channel.hello({ rejoin, deadlineMs });
+    this.#kernelRelease = hello.kernelRelease;
+    return hello;
+  }
+
+  /** Of the guest's kernel; empty before it has greeted. */
+  get kernelRelease(): string {
+    return this.#kernelRelease;
   }
 
   /** @throws guest.configure (unavailable) naming the step that failed inside the guest. */

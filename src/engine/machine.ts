@@ -2,6 +2,7 @@
  * One QEMU and the two sockets berthd holds to it. No decisions here: vm.ts decides.
  */
 import type { Duplex } from 'node:stream';
+import * as v from 'valibot';
 import { BerthError, messageOf } from '#base';
 import {
   connectUnix,
@@ -35,6 +36,7 @@ const CONNECT_DEADLINE_MS = 30_000;
 const RESTORE_DEADLINE_MS = 15_000;
 const SAVE_DEADLINE_MS = 15_000;
 const TAP_DESCRIPTOR = 3;
+const VersionSchema = v.object({ qemu: v.object({ major: v.number(), minor: v.number(), micro: v.number() }) });
 
 /** Who QEMU runs as; undefined where berthd is not root and QEMU is the same user. */
 export interface QemuIdentity {
@@ -254,6 +256,13 @@ export class RunningMachine {
     }
     if (found === undefined) throw new BerthError('bug', 'machine.no_memory', 'QEMU maps no memory of a guest');
     return found;
+  }
+
+  /** QEMU's own version, such as 7.2.22. @throws qmp.* */
+  async version(): Promise<string> {
+    const answer = v.parse(VersionSchema, await this.qmp.execute('query-version'));
+    const { major, minor, micro } = answer.qemu;
+    return `${major}.${minor}.${micro}`;
   }
 
   /** Whether its network card's cable is in: what a guest says without it reaches nobody. @throws qmp.* */

@@ -12,6 +12,8 @@ export interface NetworkPort {
     readonly mac: string | undefined;
     /** A tap that is there already. */
     readonly tap?: string | undefined;
+    /** Taken when nobody has it. */
+    readonly address?: string | undefined;
   }): Promise<NetworkAttachment>;
   /** What taps join; undefined where there are none. */
   readonly bridge: string | undefined;
@@ -85,4 +87,6 @@ export interface EngineSettings {
     { readonly layers: readonly LayerFile[]; readonly args: readonly string[] } | undefined
   >;
   readonly counters: StartCounters;
+  /** Of the guest's kernel and of QEMU: what checkpoints made here need elsewhere. */
+  readonly versions: { readonly guestKernel: string; readonly qemu: string };
 }

@@ -51,6 +51,6 @@ export async function checkSavedMachine(saved: SavedMachine): Promise<void> {
 }
 
 /** What a launch plan needs to start from `saved`. The machine's user must own the memory file: QEMU opens it for writing, and writes nothing. */
-export function restoring(saved: SavedMachine): Pick<LaunchPlan, 'memory' | 'stateFile'> {
+export function restoring(saved: SavedMachine): Required<Pick<LaunchPlan, 'memory' | 'stateFile'>> {
   return { memory: { path: saved.memoryFile, sealed: false }, stateFile: saved.stateFile };
 }

@@ -48,6 +48,13 @@ export interface SessionHost {
   report(line: string): void;
 }
 
+export interface FreezeOptions {
+  /** What the guest holds back goes to its disk. */
+  readonly flush: boolean;
+  /** The VM ends afterwards: its processes do not go on. */
+  readonly end: boolean;
+}
+
 export class VmSession {
   readonly machine: RunningMachine;
   readonly #host: SessionHost;
@@ -198,16 +205,19 @@ export class VmSession {
   }
 
   /** Runs `work` with frozen processes on a machine that it may stop; both go on afterwards. @throws guest.freeze (unavailable) */
-  async whileFrozen(flush: boolean, work: (machine: RunningMachine) => Promise<void>): Promise<void> {
+  async whileFrozen({ flush, end }: FreezeOptions, work: (machine: RunningMachine) => Promise<void>): Promise<void> {
     const link = this.#link;
     if (link === undefined) throw new BerthError('bug', 'session.order', 'the session has no channel yet');
+    let isDone = false;
     try {
       await link.freeze(flush);
       await work(this.machine);
+      isDone = true;
     } finally {
       if (!this.#over && (await this.machine.alive())) {
         await this.control('cont');
-        await link.thaw();
+        // What is killed does not have to go on first.
+        if (!(end && isDone)) await link.thaw();
       }
     }
   }

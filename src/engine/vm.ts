@@ -20,7 +20,7 @@ import type { Extent } from './root-disk.ts';
 import type { RunSource } from './run-source.ts';
 import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
-import { killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
+import { type FreezeOptions, killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
 import { putToSleep, type SleepHost, wakeUp } from './vm-sleep.ts';
 
 /** A daemon that starts waits so long for one VM to answer; after that it serves, and goes on asking. */
@@ -116,16 +116,21 @@ export class Vm {
 
   /**
    * Runs `work` while the guest's processes are frozen; `work` stops the machine. Both go on afterwards, whatever became of
-   * it. That it is under way is stored first: when the daemon dies, the next one lets them go on.
+   * it; with `end` the VM ends instead, when `work` went well. That it is under way is stored first: when the daemon dies, the
+   * next one lets them go on.
    *
    * @throws vm.not_running, vm.paused (conflict); guest.freeze (unavailable); what `work` throws.
    */
-  async whileFrozen(flush: boolean, work: (machine: RunningMachine) => Promise<void>): Promise<void> {
+  async whileFrozen(options: FreezeOptions, work: (machine: RunningMachine) => Promise<void>): Promise<void> {
     const turn = this.#copying.then(async () => {
       this.link();
+      const ended = options.end ? this.#milestones.untilEnded() : undefined;
       this.#save({ ...this.#record, frozen: true });
       try {
-        await this.#running().whileFrozen(flush, work);
+        await this.#running().whileFrozen(options, work);
+        if (ended === undefined) return;
+        await this.#session?.killProcess(ended);
+        await ended;
       } finally {
         this.#save({ ...this.#record, frozen: undefined });
       }
@@ -236,6 +241,11 @@ export class Vm {
     const { state } = this.#record;
     if (condition === 'not-running' && !isUp(state)) return exitOf(state);
     return await this.#milestones.untilOver(condition, exitOf(state), signal);
+  }
+
+  /** Tells those who watch that something was done with it. */
+  announce(action: string, attributes: Readonly<Record<string, string>>): void {
+    this.#happened(action, attributes);
   }
 
   /** The main process's log; opened once, closed with the VM. */
@@ -615,12 +625,12 @@ export class Vm {
   }
 
   /** Address, names and published ports, unless an earlier try of this start has them already. */
-  async #attached(tap?: string): Promise<Attached> {
+  async #attached(options: { readonly tap?: string; readonly address?: string | undefined } = {}): Promise<Attached> {
     const { id, spec } = this.#record;
     const { network } = this.#ports;
     if (spec.network.mode !== 'bridge' || network === undefined) return undefined;
     const { ports, mac } = spec.network;
-    const attached = await network.attach({ vmId: id, names: this.#names(), ports, mac, tap });
+    const attached = await network.attach({ vmId: id, names: this.#names(), ports, mac, ...options });
     this.#mark('queuedMs');
     return attached;
   }
@@ -633,7 +643,7 @@ export class Vm {
     if (pooled === undefined) return undefined;
     const { machine, uid } = pooled;
     try {
-      const network = await this.#attached(pooled.tap);
+      const network = await this.#attached({ tap: pooled.tap });
       await files.chown(this.#folders.dataDisk, uid, uid);
       this.#record = { ...this.#record, uid };
       const root = extents.length === 0 ? undefined : this.#folders.rootDescriptor;
@@ -682,7 +692,8 @@ export class Vm {
 
   /** From a machine that was put away, or is being put away: QEMU starts meanwhile. */
   async #resumed(build: QemuBuild, extents: readonly Extent[], source: RunSource): Promise<VmSession | undefined> {
-    const network = await this.#attached();
+    await source.prepare?.();
+    const network = await this.#attached({ address: source.address });
     const plan = this.#plan(build, extents, network, 'restored');
     const machine = await RunningMachine.launch({ ...plan, memory: source.memory, stateFile: source.stateFile });
     return await this.#settle(machine, source.origin, network, (session) => session.become(source.ready));

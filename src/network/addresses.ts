@@ -74,6 +74,11 @@ export function gatewayOf(subnet: Subnet): number {
   return subnet.base + 1;
 }
 
+/** Whether a guest may have this address of the subnet. */
+export function isForVms(subnet: Subnet, address: number): boolean {
+  return address > gatewayOf(subnet) && address <= subnet.base + subnetSize(subnet) - 2;
+}
+
 /** @throws network.full (exhausted) */
 export function lowestFree(subnet: Subnet, used: ReadonlySet<number>): number {
   const last = subnet.base + subnetSize(subnet) - 2;

@@ -12,6 +12,7 @@ import {
   formatIpv4,
   formatSubnet,
   gatewayOf,
+  isForVms,
   lowestFree,
   macOf,
   overlaps,
@@ -36,6 +37,8 @@ export interface AttachmentRequest {
   readonly mac: string | undefined;
   /** A tap that is there already; otherwise one is named for the VM. */
   readonly tap?: string | undefined;
+  /** Taken when nobody has it. */
+  readonly address?: string | undefined;
 }
 
 export interface Attachment {
@@ -162,7 +165,7 @@ export class BridgeNetwork {
     const undo = new UndoStack();
     try {
       const used = new Set([...this.#leases.values()].map((lease) => parseIpv4(lease.attachment.address)));
-      const address = lowestFree(this.#subnet, used);
+      const address = wished(request.address, this.#subnet, used) ?? lowestFree(this.#subnet, used);
       const attachment: Attachment = {
         kind: 'bridge',
         bridge: this.identity.bridge,
@@ -311,6 +314,13 @@ export class BridgeNetwork {
     this.#loading = loaded.catch(() => {});
     return loaded;
   }
+}
+
+/** The address, when it is one of the subnet's own for VMs and free. */
+function wished(address: string | undefined, subnet: Subnet, used: ReadonlySet<number>): number | undefined {
+  if (address === undefined) return undefined;
+  const number = parseIpv4(address);
+  return isForVms(subnet, number) && !used.has(number) ? number : undefined;
 }
 
 /**

@@ -1,3 +1,3 @@
-export { copySparse, MemoryHolder, saveMemory } from './memory-holder.ts';
+export { copySparse, dataExtents, MemoryHolder, saveMemory } from './memory-holder.ts';
 export { type MachineShape, type Template, templateKey } from './template-maker.ts';
 export { endTemplateProcesses, Templates, type TemplatesSettings } from './templates.ts';

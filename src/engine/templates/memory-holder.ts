@@ -1,10 +1,20 @@
 /** A guest's memory kept outside of every machine, by a small process of its own (memory/memory.c). */
 import { BerthError } from '#base';
-import { isAlive, killAndWait, processInfo, spawnDetached, spawnTalking, type TalkingProcess } from '#platform';
+import {
+  isAlive,
+  killAndWait,
+  processInfo,
+  runChecked,
+  spawnDetached,
+  spawnTalking,
+  type TalkingProcess,
+} from '#platform';
 
 /** A copy of some GiB takes a second or two. */
 const COPY_DEADLINE_MS = 120_000;
 const TALK_DEADLINE_MS = 10_000;
+/** Two million extents; every other page of a memory of 16 GiB. */
+const MAX_EXTENTS_TEXT_BYTES = 64 * 1024 * 1024;
 /** @source memory/memory.c, MEMORY_DESCRIPTOR */
 const HELD_DESCRIPTOR = 3;
 
@@ -97,6 +107,18 @@ export async function copySparse(program: string, from: string, to: readonly str
   const { exitCode } = await child.ended;
   if (exitCode !== 0)
     throw new BerthError('unavailable', 'disk.copy', `${from} could not be copied to ${to.join(', ')}`);
+}
+
+/** Where a sparse file holds data: byte offsets, ascending. @throws process.failed (unavailable) */
+export async function dataExtents(program: string, path: string): Promise<{ begin: number; end: number }[]> {
+  const { stdout } = await runChecked([program, 'extents', path], { maxOutputBytes: MAX_EXTENTS_TEXT_BYTES });
+  return stdout
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => {
+      const [begin = 0, end = 0] = line.split(' ').map(Number);
+      return { begin, end };
+    });
 }
 
 /** Writes a stopped machine's memory to a new file, sparse. @throws memory.save (unavailable) */
