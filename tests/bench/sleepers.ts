@@ -5,10 +5,10 @@
  * its record and files (hard links, but for the disk) are copied under other ids, names and addresses.
  */
 import { randomBytes } from 'node:crypto';
-import { copyFileSync, linkSync, mkdirSync, readFileSync } from 'node:fs';
+import { linkSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
 import type { VmRecord } from '#engine';
 import { runChecked } from '#platform';
-import { openRecordStore } from '#store';
 import { startTestDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { createVm, eventually, execIn, startVm } from '../harness/vm-client.ts';
 import { median, type Row } from './report.ts';
@@ -69,7 +69,7 @@ async function measure(count: number): Promise<Measured> {
     const { status, body } = await daemon.call('POST', '/berth/v1/vms/first/sleep');
     if (status !== 204) throw new Error(`sleep answered ${status}: ${JSON.stringify(body)}`);
     await daemon.stop();
-    await multiply(daemon, id, count);
+    const copies = await multiply(daemon, id, count);
     const began = performance.now();
     await daemon.start();
     const startMs = performance.now() - began;
@@ -83,8 +83,11 @@ async function measure(count: number): Promise<Measured> {
       wakeMs.push(performance.now() - asked);
       if (output !== word) throw new Error(`${name} woke with another memory: ${output}`);
     }
+    await daemon.stop();
+    removeCopies(daemon, copies);
     return { sleepers, rssMegabytes: Number(rss) / 1024, msPerMegabyte, startMs, wakeMs: median(wakeMs) };
   } finally {
+    await daemon.start().catch(() => {});
     await daemon.dispose();
   }
 }
@@ -95,13 +98,18 @@ function wokenAt(index: number, count: number): number {
 }
 
 /** Copies of the one sleeper, until there are `count`. */
-async function multiply(daemon: TestDaemon, id: string, count: number): Promise<void> {
-  const store = openRecordStore(`${daemon.stateDir}/berth.db`);
+async function multiply(daemon: TestDaemon, id: string, count: number): Promise<string[]> {
+  // One transaction for all, which the store of the product has no use for.
+  const database = new DatabaseSync(`${daemon.stateDir}/berth.db`);
+  const copies: string[] = [];
   try {
-    const found = store.list('vm').find((one) => one.id === id)?.document as VmRecord | undefined;
-    if (found?.state.name !== 'asleep' || found.network === undefined) throw new Error('the first VM does not sleep');
+    const row = database.prepare("SELECT document FROM record WHERE kind = 'vm' AND id = ?").get(id);
+    const found = JSON.parse(String(row?.['document'])) as VmRecord;
+    if (found.state.name !== 'asleep' || found.network === undefined) throw new Error('the first VM does not sleep');
     const { saved } = found.state;
     const original = `${daemon.stateDir}/vms/${id}`;
+    const put = database.prepare("INSERT INTO record (kind, id, document) VALUES ('vm', ?, ?)");
+    database.exec('BEGIN');
     const woken = new Set(Array.from({ length: WOKEN }, (_, index) => wokenAt(index, count)));
     for (let index = 0; index < count - 1; index += 1) {
       const copyId = randomBytes(32).toString('hex') as VmRecord['id'];
@@ -113,15 +121,28 @@ async function multiply(daemon: TestDaemon, id: string, count: number): Promise<
       // Only those that are woken need a disk of their own.
       if (woken.has(index)) await runChecked(['cp', '--sparse=always', `${original}/data.img`, `${folder}/data.img`]);
       else linkSync(`${original}/data.img`, `${folder}/data.img`);
-      copyFileSync(`${original}/root.vmdk`, `${folder}/root.vmdk`);
+      linkSync(`${original}/root.vmdk`, `${folder}/root.vmdk`);
       const address = `172.30.${Math.floor((index + 3) / 256)}.${(index + 3) % 256}`;
       const network = { ...found.network, address };
       const state = { ...found.state, saved: files };
-      store.put('vm', copyId, { ...found, id: copyId, name: `copy${index}`, network, state });
+      put.run(copyId, JSON.stringify({ ...found, id: copyId, name: `copy${index}`, network, state }));
+      copies.push(copyId);
     }
+    database.exec('COMMIT');
+    return copies;
   } finally {
-    store.close();
+    database.close();
   }
+}
+
+/** As quick as they came: ten thousand removals over the API would be the longest part. */
+function removeCopies(daemon: TestDaemon, copies: readonly string[]): void {
+  const database = new DatabaseSync(`${daemon.stateDir}/berth.db`);
+  database.exec(
+    "DELETE FROM record WHERE kind = 'vm' AND json_extract(document, '$.name') LIKE 'copy%' AND json_extract(document, '$.state.name') = 'asleep'",
+  );
+  database.close();
+  for (const id of copies) rmSync(`${daemon.stateDir}/vms/${id}/asleep`, { recursive: true, force: true });
 }
 
 async function list(daemon: TestDaemon): Promise<{ sleepers: number; msPerMegabyte: number }> {
