@@ -20,6 +20,7 @@ import type { Extent } from './root-disk.ts';
 import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
 import { killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
+import { guestUsedBytes, type HostMemory, memoryOf, type UsageSources, usageOf, type VmUsage } from './vm-usage.ts';
 
 /** A daemon that starts waits so long for one VM to answer; after that it serves, and goes on asking. */
 const ADOPT_PATIENCE_MS = 5_000;
@@ -200,6 +201,29 @@ export class Vm {
   log(): Promise<ProcessLog> {
     this.#log ??= ProcessLog.open(this.logPath);
     return this.#log;
+  }
+
+  /** What the VM takes right now; undefined when it has no machine. */
+  async usage(): Promise<VmUsage | undefined> {
+    const sources = this.#usageSources();
+    return sources === undefined ? undefined : await usageOf(sources);
+  }
+
+  /** The part of `usage` that says where its memory is. */
+  async memory(): Promise<{ readonly guestUsedBytes: number | undefined; readonly host: HostMemory | undefined }> {
+    const { machine, link } = this.#usageSources() ?? {};
+    if (machine === undefined) return { guestUsedBytes: undefined, host: undefined };
+    const [guest, host] = [link === undefined ? undefined : guestUsedBytes(link), memoryOf(machine)];
+    return { guestUsedBytes: await guest, host: await host };
+  }
+
+  #usageSources(): UsageSources | undefined {
+    const { state, network } = this.#record;
+    const session = this.#session;
+    if (session === undefined || (state.name !== 'running' && state.name !== 'paused')) return undefined;
+    const answers = state.name === 'running' && session.isGreeted;
+    const tap = network?.kind === 'bridge' ? network.tap : undefined;
+    return { machine: session.machine, link: answers ? session.link : undefined, tap };
   }
 
   /** The channel to a running guest. @throws vm.not_running, vm.paused (conflict) */
