@@ -9,6 +9,8 @@ import type { RunningMachine } from './machine.ts';
 
 /** A guest answers in a millisecond; one whose processors are all busy is not waited for. */
 const GUEST_PATIENCE_MS = 300;
+/** For those who ask in passing: `docker exec` inspects its VM first. */
+export const GLANCE_MS = 50;
 const QMP_PATIENCE_MS = 500;
 /** Of /proc/PID/stat and /proc/stat. @source sysconf(_SC_CLK_TCK), 100 on every Linux Node runs on */
 const NS_PER_TICK = 10_000_000;
@@ -93,13 +95,13 @@ export async function memoryOf(machine: RunningMachine): Promise<HostMemory | un
   return text === '' ? undefined : hostMemoryOf(text);
 }
 
-export async function guestUsedBytes(link: GuestLink): Promise<number | undefined> {
-  const memory = await within(GUEST_PATIENCE_MS, link.memory());
+export async function guestUsedBytes(link: GuestLink, patienceMs: number): Promise<number | undefined> {
+  const memory = await within(patienceMs, link.memory());
   return memory === undefined ? undefined : memory.totalBytes - memory.availableBytes;
 }
 
 async function guestUsage(link: GuestLink): Promise<GuestUsage | undefined> {
-  const answers = Promise.all([guestUsedBytes(link), within(GUEST_PATIENCE_MS, link.top())]);
+  const answers = Promise.all([guestUsedBytes(link, GUEST_PATIENCE_MS), within(GUEST_PATIENCE_MS, link.top())]);
   const [usedBytes, processes] = await answers;
   return usedBytes === undefined ? undefined : { usedBytes, processes: processes?.length ?? 0 };
 }

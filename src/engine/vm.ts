@@ -20,7 +20,15 @@ import type { Extent } from './root-disk.ts';
 import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
 import { killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
-import { guestUsedBytes, type HostMemory, memoryOf, type UsageSources, usageOf, type VmUsage } from './vm-usage.ts';
+import {
+  GLANCE_MS,
+  guestUsedBytes,
+  type HostMemory,
+  memoryOf,
+  type UsageSources,
+  usageOf,
+  type VmUsage,
+} from './vm-usage.ts';
 
 /** A daemon that starts waits so long for one VM to answer; after that it serves, and goes on asking. */
 const ADOPT_PATIENCE_MS = 5_000;
@@ -213,7 +221,7 @@ export class Vm {
   async memory(): Promise<{ readonly guestUsedBytes: number | undefined; readonly host: HostMemory | undefined }> {
     const { machine, link } = this.#usageSources() ?? {};
     if (machine === undefined) return { guestUsedBytes: undefined, host: undefined };
-    const [guest, host] = [link === undefined ? undefined : guestUsedBytes(link), memoryOf(machine)];
+    const [guest, host] = [link === undefined ? undefined : guestUsedBytes(link, GLANCE_MS), memoryOf(machine)];
     return { guestUsedBytes: await guest, host: await host };
   }
 
