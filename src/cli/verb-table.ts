@@ -65,6 +65,12 @@ export const VERBS: readonly VerbEntry[] = [
   { name: 'rm', group: vm, summary: 'remove VMs', load: async () => (await lifecycle()).rm },
   { name: 'logs', group: vm, summary: 'show what a VM wrote', load: async () => (await looking()).logs },
   { name: 'top', group: vm, summary: 'list the processes in a VM', load: async () => (await looking()).top },
+  {
+    name: 'stats',
+    group: vm,
+    summary: 'show what VMs take of this machine',
+    load: async () => (await import('./verbs/stats.ts')).stats,
+  },
   { name: 'port', group: vm, summary: "show a VM's published ports", load: async () => (await looking()).port },
   {
     name: 'inspect',

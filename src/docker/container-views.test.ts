@@ -31,7 +31,8 @@ function recordOf(body: object, changes: Partial<VmRecord> = {}): VmRecord {
   };
 }
 
-const FACTS = { trouble: '', logPath: '/log', execIds: [], size: undefined };
+const memory = { guestUsedBytes: undefined, host: undefined };
+const FACTS = { trouble: '', logPath: '/log', execIds: [], size: undefined, memory };
 const inspect = (record: VmRecord): Record<string, Record<string, unknown>> =>
   inspectView(record, FACTS) as Record<string, Record<string, unknown>>;
 

@@ -1,6 +1,6 @@
 /** What Docker's clients are shown of a VM: pure translations of its record. */
 import { humanDuration, shortId } from '#base';
-import { isUp, type PortBinding, type VmRecord, type VmState } from '#engine';
+import { type HostMemory, isUp, type PortBinding, type VmRecord, type VmState } from '#engine';
 import { rfc3339 } from './durations.ts';
 
 /** Docker's seven words for a container's state. */
@@ -125,6 +125,7 @@ export interface InspectFacts {
   readonly logPath: string;
   readonly execIds: readonly string[];
   readonly size: { readonly rw: number; readonly root: number } | undefined;
+  readonly memory: { readonly guestUsedBytes: number | undefined; readonly host: HostMemory | undefined };
 }
 
 export function inspectView(record: VmRecord, facts: InspectFacts): object {
@@ -271,7 +272,21 @@ export function inspectView(record: VmRecord, facts: InspectFacts): object {
       MemoryBytes: spec.memoryBytes,
       DiskBytes: spec.diskBytes,
       Uid: record.uid,
+      ...memoryView(facts.memory),
       BootMs: record.boot,
+    },
+  };
+}
+
+/** Of a VM that runs. A guest that does not answer leaves its own figure out. */
+function memoryView({ guestUsedBytes, host }: InspectFacts['memory']): object {
+  if (host === undefined) return {};
+  return {
+    Memory: {
+      ...(guestUsedBytes === undefined ? {} : { GuestUsedBytes: guestUsedBytes }),
+      HostResidentBytes: host.residentBytes,
+      HostUniqueBytes: host.uniqueBytes,
+      TemplateSharedBytes: host.templateSharedBytes,
     },
   };
 }

@@ -57,7 +57,8 @@ export function containerRoutes(context: DockerContext): Route[] {
     const vm = vmOf(call);
     const execIds = [...vm.execs.values()].filter((exec) => exec.state.name === 'running').map((exec) => exec.id);
     const size = call.flag('size') ? await sizesOf(context, vm) : undefined;
-    call.reply(200, inspectView(vm.record, { trouble: vm.trouble, logPath: vm.logPath, execIds, size }));
+    const memory = await vm.memory();
+    call.reply(200, inspectView(vm.record, { trouble: vm.trouble, logPath: vm.logPath, execIds, size, memory }));
   };
 
   const stopOptions = (call: Call): { signal?: number; timeoutSeconds?: number } => {

@@ -7,7 +7,6 @@ import type { Call } from './call.ts';
 import type { Route } from './router.ts';
 
 const NOT_YET: readonly [Route['method'], string, string][] = [
-  ['GET', '/containers/{id}/stats', 'use of resources'],
   ['GET', '/containers/{id}/changes', 'changed files'],
   ['GET', '/containers/{id}/export', 'export the file system'],
   ['GET', '/containers/{id}/archive', 'copy files out'],

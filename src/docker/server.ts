@@ -11,6 +11,7 @@ import { imageRoutes } from './images.ts';
 import { emptyRoutes, notYetRoutes, swarmRoutes } from './not-yet.ts';
 import { API_VERSION, compileRoutes, type Match, type Route, splitTarget } from './router.ts';
 import { sleepRoutes } from './sleep.ts';
+import { statsRoutes } from './stats.ts';
 import { standardHeaders, systemRoutes } from './system.ts';
 
 /** Every route, in the order they are tried. The table in docs/ is made from this list. */
@@ -19,6 +20,7 @@ export function allRoutes(context: DockerContext): Route[] {
     ...systemRoutes(context),
     ...containerRoutes(context),
     ...streamRoutes(context),
+    ...statsRoutes(context),
     ...imageRoutes(context),
     ...sleepRoutes(context),
     ...checkpointRoutes(context),

@@ -54,3 +54,4 @@ export { layOutRootDisk } from './root-disk.ts';
 export { endTemplateProcesses, Templates, type TemplatesSettings } from './templates/index.ts';
 export type { Vm } from './vm.ts';
 export type { WaitCondition } from './vm-milestones.ts';
+export type { HostMemory, VmUsage } from './vm-usage.ts';

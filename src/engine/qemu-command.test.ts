@@ -32,6 +32,8 @@ test('the command line of a VM with network is this one', () => {
   assert.deepEqual(args, [
     '-name',
     'berth-0123,debug-threads=on',
+    '-uuid',
+    '00000000-0000-4000-8000-000000000001',
     '-nodefaults',
     '-no-user-config',
     '-display',

@@ -139,6 +139,9 @@ function placeholder(nodeName: string, readOnly: boolean): BlockNode {
 /** What the network card is plugged into. */
 export const NETDEV = 'net0';
 
+/** Of every machine alike, for it is part of a template: the guest program puts the VM's own over what the kernel shows. */
+const PLACEHOLDER_UUID = '00000000-0000-4000-8000-000000000001';
+
 /** Paths in the machine's object tree of the two disks, for giving them another block node. */
 export const ROOT_DEVICE = '/machine/peripheral/root';
 export const DATA_DEVICE = '/machine/peripheral/data';
@@ -151,7 +154,7 @@ export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
   const disk = (node: BlockNode): string[] => ['-blockdev', JSON.stringify(node)];
   const { rootDescriptor, dataDisk } = run;
   return [
-    ...['-name', `${run.name},debug-threads=on`],
+    ...['-name', `${run.name},debug-threads=on`, '-uuid', PLACEHOLDER_UUID],
     ...machineArguments(build, run, ',memory-backend=memory,suppress-vmdesc=on'),
     // A saved state is the devices' alone, with nothing before or after them: see RunningMachine.saveDevices.
     ...['-global', 'migration.send-configuration=off', '-object', memoryObject(run)],

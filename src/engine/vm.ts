@@ -22,6 +22,15 @@ import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
 import { type FreezeOptions, killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
 import { putToSleep, type SleepHost, wakeUp } from './vm-sleep.ts';
+import {
+  GLANCE_MS,
+  guestUsedBytes,
+  type HostMemory,
+  memoryOf,
+  type UsageSources,
+  usageOf,
+  type VmUsage,
+} from './vm-usage.ts';
 
 /** A daemon that starts waits so long for one VM to answer; after that it serves, and goes on asking. */
 const ADOPT_PATIENCE_MS = 5_000;
@@ -351,6 +360,29 @@ export class Vm {
       },
       happened: (action) => this.#happened(action, {}),
     };
+  }
+
+  /** What the VM takes right now; undefined when it has no machine. */
+  async usage(): Promise<VmUsage | undefined> {
+    const sources = this.#usageSources();
+    return sources === undefined ? undefined : await usageOf(sources);
+  }
+
+  /** The part of `usage` that says where its memory is. */
+  async memory(): Promise<{ readonly guestUsedBytes: number | undefined; readonly host: HostMemory | undefined }> {
+    const { machine, link } = this.#usageSources() ?? {};
+    if (machine === undefined) return { guestUsedBytes: undefined, host: undefined };
+    const [guest, host] = [link === undefined ? undefined : guestUsedBytes(link, GLANCE_MS), memoryOf(machine)];
+    return { guestUsedBytes: await guest, host: await host };
+  }
+
+  #usageSources(): UsageSources | undefined {
+    const { state, network } = this.#record;
+    const session = this.#session;
+    if (session === undefined || (state.name !== 'running' && state.name !== 'paused')) return undefined;
+    const answers = state.name === 'running' && session.isGreeted;
+    const tap = network?.kind === 'bridge' ? network.tap : undefined;
+    return { machine: session.machine, link: answers ? session.link : undefined, tap };
   }
 
   /** The channel to a running guest. @throws vm.not_running, vm.paused (conflict) */

@@ -83,7 +83,7 @@ describe('clones', () => {
   test('200 clones: no two random bytes, UUIDs, boot ids, machine ids or names are the same', async () => {
     await untilTemplate(daemon);
     const found = await runMany(200, ['look', 'identity']);
-    const titles = ['random bytes', 'uuid', 'boot id', 'machine id', 'host name'];
+    const titles = ['random bytes', 'uuid', 'boot id', 'machine id', 'product uuid', 'host name'];
     assertDistinct(found, titles);
     const ways = new Set(found.map(({ way }) => way));
     assert.ok(ways.has('clone') && ways.has('pool') && !ways.has('boot'), [...ways].join(' '));

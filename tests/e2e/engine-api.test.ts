@@ -79,7 +79,8 @@ describe('the Engine API', () => {
     await refused(404, /^page not found$/, 'GET', '/containers/json/');
     await refused(400, /percent-encoded/, 'GET', '/containers/%zz/json');
     await refused(501, /berth does not support POST \/commit yet/, 'POST', '/commit');
-    await refused(501, /GET \/containers\/\{id\}\/stats/, 'GET', '/v1.41/containers/x/stats');
+    await refused(501, /GET \/containers\/\{id\}\/changes/, 'GET', '/v1.41/containers/x/changes');
+    await refused(404, /^No such container: x$/, 'GET', '/containers/x/stats');
     await refused(503, /^This node is not a swarm manager/, 'GET', '/nodes');
     await refused(503, /^This node is not a swarm manager/, 'POST', '/swarm/init', {});
     await refused(404, /^network x not found$/, 'GET', '/networks/x');

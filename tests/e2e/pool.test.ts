@@ -106,6 +106,10 @@ test('each size has machines of its own: the guest has the memory and processors
 });
 
 test('VMs that start from the pool while others are made never share a user', async () => {
+  // One that was started is demand for one more.
+  await createVm(daemon, 'demand', 'true');
+  await startVm(daemon, 'demand');
+  await daemon.call('DELETE', '/containers/demand?force=1');
   await untilWaiting(2);
   const names = Array.from({ length: 24 }, (_, index) => `user${index}`);
   await Promise.all(names.slice(0, 3).map((name) => createVm(daemon, name, 'exec sleep 600')));

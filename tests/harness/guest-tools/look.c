@@ -45,6 +45,7 @@ static void print_identity(void)
 	print_file("/proc/sys/kernel/random/uuid");
 	print_file("/proc/sys/kernel/random/boot_id");
 	print_file("/etc/machine-id");
+	print_file("/sys/class/dmi/id/product_uuid");
 	gethostname(name, sizeof name - 1);
 	puts(name);
 }
