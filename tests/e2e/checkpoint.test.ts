@@ -108,7 +108,11 @@ describe('checkpoints', () => {
       await daemon.call('POST', '/containers/keeper/stop?t=0');
     }
     await startVm(daemon, 'keeper');
-    assert.equal(await ask('keeper', 'cat /file'), 'one', 'an ordinary start runs the command again');
+    await eventually(
+      'an ordinary start runs the command again',
+      20_000,
+      async () => (await ask('keeper', 'cat /file')) === 'one',
+    );
   });
 
   test('a checkpoint outlives its daemon; another address is given where its own is taken', async () => {
