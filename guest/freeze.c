@@ -29,6 +29,7 @@ enum {
 };
 
 static bool frozen;
+static bool away; /* processes are in our cgroup */
 static struct bytes kept; /* names of the cgroups that were frozen before, by whoever runs in the guest: they stay so */
 
 bool processes_frozen(void)
@@ -161,16 +162,32 @@ static bool move_members(int from, int to, bool check, bool *moved)
 	return true;
 }
 
-static void thaw(void)
+void return_processes(void)
 {
 	bool moved;
-	int own = open_cgroup(OWN);
+	int own = away && !frozen ? open_cgroup(OWN) : -1;
 	if (own >= 0) {
 		for (int pass = 0; move_members(own, prepared.cgroup, false, &moved) && moved && pass < PASSES_MAX;)
 			pass++;
 		close(own);
 		unlinkat(prepared.cgroup, OWN, AT_REMOVEDIR);
+		away = false;
 	}
+}
+
+bool processes_away(void)
+{
+	return away && !frozen;
+}
+
+/* They run at once, and go back to the root cgroup when there is nothing else to do: moving takes longer than thawing. */
+static void thaw(void)
+{
+	int own = open_cgroup(OWN);
+	if (own >= 0 && !write_text(own, "cgroup.freeze", "0"))
+		log_line("thawing: %s", strerror(errno));
+	if (own >= 0)
+		close(own);
 	each_cgroup(thaw_cgroup);
 	free_bytes(&kept);
 	frozen = false;
@@ -185,7 +202,7 @@ static bool freeze(const char **step)
 	int own = open_cgroup(OWN);
 	if (own < 0)
 		return false;
-	frozen = true; /* from here on there is something to undo */
+	frozen = away = true; /* from here on there is something to undo */
 	bool good = write_text(own, "cgroup.freeze", "1");
 	*step = "moving the processes";
 	for (int pass = 0; good && moved && pass < PASSES_MAX; pass++)

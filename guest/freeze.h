@@ -5,3 +5,6 @@
 void handle_freeze(const struct message *message);
 void handle_thaw(const struct message *message);
 bool processes_frozen(void);
+/* After THAW: whether processes are still in the cgroup they were frozen in, and the way back. */
+bool processes_away(void);
+void return_processes(void);

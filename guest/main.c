@@ -1,6 +1,6 @@
 /* PID 1 of an OCI guest. See PROTOCOL.md; the parts are in the files named for them.
  *
- * One thread, one epoll, no timers: it runs only when an event comes. All events are edges. Whatever an edge made
+ * One thread, one epoll, no timers (but one after a thaw): it runs only when an event comes. All events are edges. Whatever an edge made
  * possible is remembered in a flag until EAGAIN, and the loop goes round until no flag can be served, one bounded
  * portion of each stream at a time, so nobody starves. */
 #define _GNU_SOURCE
@@ -29,7 +29,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PROTOCOL_VERSION = 1, NONCE = 16, PORT_WAIT_MS = 10000, EVENTS = 64 };
+enum { PROTOCOL_VERSION = 1, NONCE = 16, PORT_WAIT_MS = 10000, EVENTS = 64,
+       /* After a thaw, of quiet: whoever asks for the copy of a machine asks it something at once. */
+       RETURN_MS = 200 };
 
 struct guest guest = { .proc = -1, .sys = -1, .pts = -1, .data_disk = -1, .phase = PHASE_FRESH, .hostname = "berth" };
 
@@ -195,7 +197,10 @@ static void take_events(int signals, bool wait)
 {
 	struct epoll_event events[EVENTS];
 	struct signalfd_siginfo information;
-	int count = epoll_wait(guest.epoll, events, EVENTS, wait ? -1 : 0);
+	int idle_ms = processes_away() ? RETURN_MS : -1;
+	int count = epoll_wait(guest.epoll, events, EVENTS, wait ? idle_ms : 0);
+	if (count == 0 && wait)
+		return_processes();
 	for (int i = 0; i < count; i++) {
 		struct source *source = events[i].data.ptr;
 		*source->ready = true;

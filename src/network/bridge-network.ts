@@ -294,7 +294,10 @@ export class BridgeNetwork {
       await runChecked(['ip', 'link', 'add', bridge, 'type', 'bridge']);
     const address = `${this.gateway}/${this.#subnet.prefixLength}`;
     await runChecked(['ip', 'address', 'replace', address, 'dev', bridge]);
-    await runChecked(['ip', 'link', 'set', bridge, 'up', 'mtu', String(MTU)]);
+    // A bridge without a hardware address of its own takes the lowest of its ports', another one whenever VMs come and go;
+    // guests that know the one before then talk to nobody.
+    const mac = macOf(gatewayOf(this.#subnet));
+    await runChecked(['ip', 'link', 'set', bridge, 'address', mac, 'up', 'mtu', String(MTU)]);
     // Clients on 127.0.0.1 reach published ports only when packets with that source may leave by the bridge.
     await files.writeKernelSetting(`/proc/sys/net/ipv4/conf/${bridge}/route_localnet`, '1');
     await files.writeKernelSetting('/proc/sys/net/ipv4/ip_forward', '1');

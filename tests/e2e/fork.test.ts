@@ -102,6 +102,12 @@ describe('forks', () => {
       assert.match(answer[7] ?? '', /^default via /);
       assert.equal(answer[8], '0::/', 'its processes are where they were');
     }
+    for (const vm of vms)
+      await eventually(
+        `the processes of ${vm} are where they were`,
+        20_000,
+        async () => (await ask(vm, 'cat /proc/[0-9]*/cgroup | sort -u')) === '0::/',
+      );
     assert.match(await ask('other-1', 'nslookup other-2 | tail -n 3'), /172\.|10\.|192\./, 'forks have names');
   });
 
@@ -309,7 +315,7 @@ function makeImage(socket: string): string {
   try {
     for (const name of ['bin', 'etc', 'dev', 'proc', 'sys']) mkdirSync(join(folder, name));
     cpSync('/bin/busybox', join(folder, 'bin/busybox'));
-    const applets = 'sh hostname cat grep ip tail date usleep nslookup echo';
+    const applets = 'sh sort hostname cat grep ip tail date usleep nslookup echo';
     for (const applet of applets.split(' ')) symlinkSync('busybox', join(folder, 'bin', applet));
     writeFileSync(join(folder, 'etc/machine-id'), `${'0'.repeat(32)}\n`);
     const archive = execFileSync('tar', ['-C', folder, '-c', '.'], { maxBuffer: 64 * 1024 * 1024 });

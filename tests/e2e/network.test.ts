@@ -146,6 +146,27 @@ test('--network none has no card but loopback', async () => {
   await daemon.call('DELETE', '/containers/alone?force=1');
 });
 
+test('the bridge keeps its hardware address while VMs come and go', async () => {
+  await createVm(daemon, 'stays', 'sleep 600');
+  await startVm(daemon, 'stays');
+  const gateway = async (): Promise<string> => {
+    const script =
+      'gw=$(ip route | sed -n "s/default via \\([0-9.]*\\).*/\\1/p"); ping -c 1 -W 2 $gw >/dev/null && grep -w $gw /proc/net/arp';
+    const { output, exitCode } = await execIn(daemon, 'stays', ['sh', '-c', script]);
+    assert.equal(exitCode, 0, 'the gateway answers');
+    return output.split(/\s+/)[3] ?? '';
+  };
+  const before = await gateway();
+  for (let round = 0; round < 4; round += 1) {
+    await createVm(daemon, 'goes', 'sleep 600');
+    await startVm(daemon, 'goes');
+    assert.equal(await gateway(), before);
+    await daemon.call('DELETE', '/containers/goes?force=1');
+    assert.equal(await gateway(), before);
+  }
+  await daemon.call('DELETE', '/containers/stays?force=1');
+});
+
 test('a second daemon has another bridge and another subnet, and both serve', async () => {
   const other = await startTestDaemon();
   try {
