@@ -65,6 +65,8 @@ export class VmSession {
   #greeted = false;
   #clock: GuestClock | undefined;
   #launching = false;
+  /** Settled once the start of the main process, if this session asks for it, has been told. */
+  #mainStart: Promise<void> = Promise.resolve();
   #hello: GuestHello | undefined;
 
   constructor(machine: RunningMachine, host: SessionHost) {
@@ -367,7 +369,14 @@ export class VmSession {
     await started;
   }
 
-  async #startMain(link: GuestLink, prepared: Promise<unknown>): Promise<void> {
+  #startMain(link: GuestLink, prepared: Promise<unknown>): Promise<void> {
+    const start = this.#askToStart(link, prepared);
+    // The end of a process that ran for a moment arrives in the same breath as its start: it is told after it.
+    this.#mainStart = start.catch(() => {});
+    return start;
+  }
+
+  async #askToStart(link: GuestLink, prepared: Promise<unknown>): Promise<void> {
     const { process, terminal } = this.#host.record.spec;
     const started = link.start(MAIN_PROCESS, process, terminal);
     started.catch(() => {});
@@ -415,7 +424,7 @@ export class VmSession {
   async #onExited(log: ProcessLog, exited: { id: number; exitCode: number; oomKilled: boolean }): Promise<void> {
     const { id, exitCode, oomKilled } = exited;
     if (id === MAIN_PROCESS) {
-      await log.settled();
+      await Promise.all([log.settled(), this.#mainStart]);
       if (this.#over) return;
       this.#host.apply({ type: 'process_exited', exit: { exitCode, oomKilled, error: '', atMs: nowMs() } });
       return;
