@@ -171,10 +171,17 @@ export class RunningMachine {
       ended = true;
     });
     try {
-      const [control, agent] = await Promise.all([
+      const sockets = await Promise.allSettled([
         connectUnix(qmpSocketIn(folder), CONNECT_DEADLINE_MS, () => !ended),
         connectUnix(agentSocketIn(folder), CONNECT_DEADLINE_MS, () => !ended),
       ]);
+      const [control, agent] = sockets.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+      // One may have been closed again while the other came about.
+      if (control === undefined || agent === undefined || control.destroyed || agent.destroyed) {
+        for (const socket of [control, agent]) socket?.destroy();
+        const failed = sockets.find((one) => one.status === 'rejected');
+        throw failed?.reason ?? new BerthError('unavailable', 'qmp.closed', 'QEMU closed a socket while it started');
+      }
       this.#agent = agent;
       this.#qmp = new QmpClient(control, {
         onEvent: (name, data) => {

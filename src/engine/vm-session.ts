@@ -158,7 +158,14 @@ export class VmSession {
   /** From there to a main process that runs. @throws what went wrong on the way */
   async begin(extents: readonly Extent[]): Promise<void> {
     if (this.#link === undefined) throw new BerthError('bug', 'session.order', 'a session begins after its greeting');
-    await this.#configureAndStart(this.#link, extents);
+    try {
+      await this.#configureAndStart(this.#link, extents);
+    } catch (error) {
+      const isCut = error instanceof BerthError && (error.code === 'guest.connection' || error.code === 'guest.closed');
+      if (!isCut) throw error;
+      // How QEMU ended says more than that its socket did.
+      throw new BerthError('unavailable', 'qemu.ended', await this.machine.lastWords(), { cause: error });
+    }
   }
 
   /**

@@ -56,6 +56,8 @@ function connectOnce(where: NetConnectOpts): Promise<Socket> {
     const socket = connect(where);
     socket.once('connect', () => {
       socket.removeAllListeners('error');
+      // Until its owner listens, and after: an error nobody hears would end the whole program. `close` follows it.
+      socket.on('error', () => {});
       resolve(socket);
     });
     socket.once('error', reject);

@@ -202,10 +202,15 @@ describe('templates, without a pool', () => {
           const { exitCode, output } = await execIn(daemon, name, ['true']).catch(() => ({ exitCode: -1, output: '' }));
           const later = await inspectVm(daemon, name);
           assert.ok(exitCode === 0 || later?.State.Status === 'exited', `${delayMs} ms: ${exitCode} ${output}`);
-        } else assert.match(seen?.State.Error ?? '', /QEMU \(pid [0-9]+\) was ended by signal SIGKILL/);
+        } else
+          assert.match(`${seen?.State.Status} ${seen?.State.Error}`, /QEMU \(pid [0-9]+\) was ended by signal SIGKILL/);
       } else {
         assert.ok(status >= 400 && status < 600, `${delayMs} ms: ${status}`);
-        assert.match((body as { message: string }).message, /QEMU \(pid [0-9]+\) was ended by signal SIGKILL/);
+        assert.match(
+          (body as { message: string }).message,
+          /QEMU \(pid [0-9]+\) was ended by signal SIGKILL/,
+          `${delayMs} ms`,
+        );
       }
       await daemon.call('POST', `/containers/${name}/kill`);
       await startVm(daemon, name).catch((error: Error) => assert.match(error.message, /304/));
