@@ -22,6 +22,7 @@
  * moves to a child of ours and back. Kernel threads stay. */
 
 #define OWN "berth.frozen"
+#define AWAY_MAX_NS 1000000000u
 enum {
 	FREEZE_WAIT_MS = 10000, /* a process deep in the kernel stops when it comes out of there */
 	PASSES_MAX = 100,       /* over the root's processes, while those that are left there fork */
@@ -30,6 +31,7 @@ enum {
 
 static bool frozen;
 static bool away; /* processes are in our cgroup */
+static uint64_t thawed_ns;
 static struct bytes kept; /* names of the cgroups that were frozen before, by whoever runs in the guest: they stay so */
 
 bool processes_frozen(void)
@@ -180,7 +182,13 @@ bool processes_away(void)
 	return away && !frozen;
 }
 
-/* They run at once, and go back to the root cgroup when there is nothing else to do: moving takes longer than thawing. */
+bool away_too_long(void)
+{
+	return boottime_ns() - thawed_ns > AWAY_MAX_NS;
+}
+
+/* They run at once, and go back to the root cgroup when there is nothing else to do, or soon: moving takes longer than
+ * thawing. */
 static void thaw(void)
 {
 	int own = open_cgroup(OWN);
@@ -191,6 +199,7 @@ static void thaw(void)
 	each_cgroup(thaw_cgroup);
 	free_bytes(&kept);
 	frozen = false;
+	thawed_ns = boottime_ns();
 }
 
 static bool freeze(const char **step)

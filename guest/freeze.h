@@ -8,3 +8,5 @@ bool processes_frozen(void);
 /* After THAW: whether processes are still in the cgroup they were frozen in, and the way back. */
 bool processes_away(void);
 void return_processes(void);
+/* They were thawed a while ago, and the guest was never idle since. */
+bool away_too_long(void);

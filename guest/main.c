@@ -199,7 +199,7 @@ static void take_events(int signals, bool wait)
 	struct signalfd_siginfo information;
 	int idle_ms = processes_away() ? RETURN_MS : -1;
 	int count = epoll_wait(guest.epoll, events, EVENTS, wait ? idle_ms : 0);
-	if (count == 0 && wait)
+	if (processes_away() && ((count == 0 && wait) || away_too_long()))
 		return_processes();
 	for (int i = 0; i < count; i++) {
 		struct source *source = events[i].data.ptr;
