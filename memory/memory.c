@@ -4,7 +4,7 @@
  *   berth-memory hold SIZE NAME            an empty memory of SIZE bytes, for a template to be made in
  *   berth-memory copy PID START END NAME   the memory that process PID has mapped from START to END (hexadecimal), held
  *   berth-memory save PID START END FILE   the same, into FILE (which must not exist), sparse; then it ends
- *   berth-memory copy-file FROM TO...      what FROM holds, without its holes, into each TO (which exists and is empty)
+ *   berth-memory copy-file FROM TO...      what FROM holds, without its holes, into each TO (which is empty, or gone by now)
  *   berth-memory extents FILE              where FILE holds data: begin and end of each extent, a line each
  *
  * A held memory is a memfd on descriptor 3: `/proc/PID/fd/3` is its name for those who may look there. Once sealed
@@ -321,6 +321,11 @@ static void copy_file(const char *source, const char *target)
 	struct stat about;
 	int from = open(source, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	int to = open(target, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	/* A fork that failed meanwhile has taken its disk with it; that is no reason to leave the others without. */
+	if (to < 0 && errno == ENOENT) {
+		close(from);
+		return;
+	}
 	if (from < 0 || fstat(from, &about))
 		fail("cannot read", source);
 	if (to < 0 || ftruncate(to, about.st_size))
