@@ -150,7 +150,7 @@ describe('a configured guest', { timeout: 240_000 }, () => {
       noNewPrivileges: true,
       oomScoreAdj: 300,
     });
-    assert.match(stdout.toString(), /^321\nCapEff:\s0+1\nCapBnd:\s0+1\nNoNewPrivs:\s1\n300\n-1000\n$/);
+    assert.match(stdout.toString(), /^321\nCapEff:\s0+1\nCapBnd:\s0+1\nNoNewPrivs:\s1\n300\n0\n$/);
     assert.equal((await sh('cat /proc/self/oom_score_adj')).stdout.toString(), '0\n');
   });
 
