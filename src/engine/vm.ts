@@ -36,6 +36,8 @@ import {
 const ADOPT_PATIENCE_MS = 5_000;
 /** Between two tries to take over a VM that does not answer. */
 const ADOPT_AGAIN_MS = 2_000;
+/** Of the guest's own memory figure in `inspect`. */
+const GLANCE_AGE_MS = 5_000;
 /** Between two tries to store a state on a full disk. */
 const STORE_RETRY_MS = 1_000;
 
@@ -65,6 +67,8 @@ export class Vm {
   /** A fall asleep or a wake that is under way. */
   #transit: Promise<void> | undefined;
   #afterwards: Promise<void> = Promise.resolve();
+  /** What the guest said last of its memory to those who asked in passing. */
+  #glance: { readonly atMs: number; readonly guestUsed: Promise<number | undefined> } | undefined;
   #touchedAtMs = monotonicMs();
 
   constructor(
@@ -372,7 +376,10 @@ export class Vm {
   async memory(): Promise<{ readonly guestUsedBytes: number | undefined; readonly host: HostMemory | undefined }> {
     const { machine, link } = this.#usageSources() ?? {};
     if (machine === undefined) return { guestUsedBytes: undefined, host: undefined };
-    const [guest, host] = [link === undefined ? undefined : guestUsedBytes(link, GLANCE_MS), memoryOf(machine)];
+    // Whoever inspects ten times a second must not keep the guest awake: its own figure is a few seconds old then.
+    if (link !== undefined && (this.#glance === undefined || monotonicMs() - this.#glance.atMs > GLANCE_AGE_MS))
+      this.#glance = { atMs: monotonicMs(), guestUsed: guestUsedBytes(link, GLANCE_MS) };
+    const [guest, host] = [link === undefined ? undefined : this.#glance?.guestUsed, memoryOf(machine)];
     return { guestUsedBytes: await guest, host: await host };
   }
 

@@ -157,15 +157,18 @@ test('an idle VM falls asleep by itself, one that works or has a connection does
       trying.once('data', () => resolve(trying));
     });
   });
-  const word = await eventually('the idle one serves', 20_000, async () =>
-    ask(await portOf('lazy')).catch(() => undefined),
-  );
-  await eventually('the idle one sleeps', 30_000, async () => (await stateOf('lazy')) === 'asleep');
-  assert.equal(await ask(await portOf('lazy')), word);
-  await eventually('it sleeps again', 30_000, async () => (await stateOf('lazy')) === 'asleep');
-  assert.equal(await stateOf('worker'), 'running');
-  assert.equal(await stateOf('talker'), 'running');
-  socket.destroy();
+  try {
+    const word = await eventually('the idle one serves', 20_000, async () =>
+      ask(await portOf('lazy')).catch(() => undefined),
+    );
+    await eventually('the idle one sleeps', 30_000, async () => (await stateOf('lazy')) === 'asleep');
+    assert.equal(await ask(await portOf('lazy')), word);
+    await eventually('it sleeps again', 30_000, async () => (await stateOf('lazy')) === 'asleep');
+    assert.equal(await stateOf('worker'), 'running');
+    assert.equal(await stateOf('talker'), 'running');
+  } finally {
+    socket.destroy();
+  }
   for (const name of ['lazy', 'worker', 'talker']) await docker.ok(['rm', '-f', name]);
 });
 
