@@ -8,7 +8,7 @@ import { startTestDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { DockerCli } from '../harness/docker-cli.ts';
 import { figuresOf, parseMetrics } from '../harness/metrics.ts';
 import { untilTemplate } from '../harness/supply.ts';
-import { createVm, eventually, execIn, inspectVm, startVm } from '../harness/vm-client.ts';
+import { createVm, eventually, execIn, inspectVm, startVm, eventually } from '../harness/vm-client.ts';
 
 const MIB = 2 ** 20;
 const BERTH = new URL('../../berth', import.meta.url).pathname;
@@ -145,7 +145,11 @@ describe('stats', () => {
       '-c',
       'mount -o remount,size=64m /dev/shm; head -c 40000000 /dev/urandom > /dev/shm/x',
     ]);
-    const later = await memoryOf('quiet');
+    // The guest is asked by inspect once in 5 s.
+    const later = await eventually('inspect shows what the guest says now', 15_000, async () => {
+      const now = await memoryOf('quiet');
+      return now.GuestUsedBytes !== before.GuestUsedBytes && now;
+    });
     const [grown, filled] = [
       later.HostUniqueBytes - before.HostUniqueBytes,
       later.GuestUsedBytes - before.GuestUsedBytes,
