@@ -8,7 +8,7 @@ import { startTestDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { DockerCli } from '../harness/docker-cli.ts';
 import { figuresOf, parseMetrics } from '../harness/metrics.ts';
 import { untilTemplate } from '../harness/supply.ts';
-import { createVm, eventually, execIn, inspectVm, startVm, eventually } from '../harness/vm-client.ts';
+import { createVm, eventually, execIn, inspectVm, startVm } from '../harness/vm-client.ts';
 
 const MIB = 2 ** 20;
 const BERTH = new URL('../../berth', import.meta.url).pathname;
