@@ -51,6 +51,7 @@ export type { LogRecord, OutputStream, ProcessLog } from './process-log.ts';
 export { kernelArguments, type QemuBuild, type QemuRun, qemuArguments } from './qemu-command.ts';
 export { QmpClient } from './qmp.ts';
 export { layOutRootDisk } from './root-disk.ts';
+export { StartGate } from './start-gate.ts';
 export { endTemplateProcesses, Templates, type TemplatesSettings } from './templates/index.ts';
 export type { Vm } from './vm.ts';
 export type { WaitCondition } from './vm-milestones.ts';

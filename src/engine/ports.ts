@@ -2,6 +2,7 @@
 import type { Digest } from '#base';
 import type { LayerFile, NetworkAttachment, PortBinding, VmRecord } from './model.ts';
 import type { QemuBuild } from './qemu-command.ts';
+import type { StartGate } from './start-gate.ts';
 import type { Templates } from './templates/index.ts';
 
 export interface NetworkPort {
@@ -87,6 +88,7 @@ export interface EngineSettings {
     { readonly layers: readonly LayerFile[]; readonly args: readonly string[] } | undefined
   >;
   readonly counters: StartCounters;
+  readonly gate: StartGate;
   /** Of the guest's kernel and of QEMU: what checkpoints made here need elsewhere. */
   readonly versions: { readonly guestKernel: string; readonly qemu: string };
 }

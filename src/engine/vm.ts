@@ -634,8 +634,9 @@ export class Vm {
   }
 
   async #boot(): Promise<void> {
-    const { uid, spec } = this.#record;
+    const { uid, spec, run } = this.#record;
     const source = this.#source;
+    let leave: () => void = () => {};
     this.#source = undefined;
     const shape = { vcpus: spec.vcpus, memoryBytes: spec.memoryBytes };
     const done = this.#pool?.busy(source === undefined ? shape : undefined);
@@ -652,13 +653,16 @@ export class Vm {
         else await this.#ports.network?.detach(this.#record.id);
         return;
       }
-      const session =
-        (await this.#pooled(build, extents)) ??
-        (await this.#cloned(build, extents)) ??
-        (await this.#booted(build, extents));
+      leave = await this.#settings.gate.enter();
+      const session = this.#isStarting(run)
+        ? ((await this.#pooled(build, extents)) ??
+          (await this.#cloned(build, extents)) ??
+          (await this.#booted(build, extents)))
+        : undefined;
       if (session !== undefined) await session.begin(extents);
       else await this.#ports.network?.detach(this.#record.id);
     } finally {
+      leave();
       done?.();
     }
   }

@@ -142,7 +142,8 @@ export class GuestChannel {
       stdin: new StdinQueue(0),
     };
     this.#flows.set(id, flow);
-    const outcome = await this.#requests.ask<StartOutcome>(`START ${id}`, REQUEST_DEADLINE_MS, () =>
+    // It may be sent right behind a CONFIGURE, whose time is its own as well.
+    const outcome = await this.#requests.ask<StartOutcome>(`START ${id}`, CONFIGURE_DEADLINE_MS, () =>
       this.#send({ type: 'start', id, spec }),
     );
     return outcome;
