@@ -137,10 +137,14 @@ export async function startDaemon(
       leaving.abort();
       server.close();
       server.closeAllConnections();
-      await engine.close();
-      await templates?.close();
-      await bridge?.close();
-      await files.rm(settings.socket, { force: true });
+      // One that fails leaves the others their turn: what they hold must not outlive the daemon.
+      const steps: (() => Promise<void> | undefined)[] = [
+        () => engine.close(),
+        () => templates?.close(),
+        () => bridge?.close(),
+        () => files.rm(settings.socket, { force: true }),
+      ];
+      for (const step of steps) await Promise.resolve(step()).catch((error: unknown) => log(messageOf(error)));
       records.close();
       lock.release();
     },

@@ -151,15 +151,16 @@ export class MachinePool {
     for (const pooled of this.#waiting) await this.#end(pooled);
   }
 
+  /** Never rejects: a daemon that leaves waits for it. */
   async #fill(): Promise<void> {
     while (!this.#closed && this.#active === 0 && monotonicMs() >= this.#notBeforeMs) {
-      if ((await availableMemoryBytes()) < LEAST_AVAILABLE_BYTES) {
-        for (const pooled of this.#waiting) await this.#end(pooled);
-        return;
-      }
-      const shape = await this.#wanted();
-      if (shape === undefined) return;
       try {
+        if ((await availableMemoryBytes()) < LEAST_AVAILABLE_BYTES) {
+          for (const pooled of this.#waiting) await this.#end(pooled);
+          return;
+        }
+        const shape = await this.#wanted();
+        if (shape === undefined) return;
         await this.#make(shape);
       } catch (error) {
         this.#notBeforeMs = monotonicMs() + PATIENCE_AFTER_FAILURE_MS;

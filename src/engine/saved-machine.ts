@@ -5,11 +5,14 @@
  * mapped privately from the file, so nothing is read before it is needed and the file stays as it was.
  */
 import { createHash } from 'node:crypto';
-import { BerthError, messageOf } from '#base';
+import { BerthError, MIB, messageOf } from '#base';
 import { files } from '#platform';
 import type { LaunchPlan, RunningMachine } from './machine.ts';
 import type { SavedMachine } from './model.ts';
 import { saveMemory } from './templates/index.ts';
+
+/** Of the devices' state: 200 KiB, and a limit for a QEMU that was taken over. */
+const MAX_STATE_BYTES = 64 * MIB;
 
 /**
  * Stops `machine` and writes it into `folder`, which must exist. The machine stays stopped: its owner ends it or lets it
@@ -27,7 +30,7 @@ export async function saveMachine(
   await files.rm(ownState, { force: true });
   await machine.saveDevices(ownState);
   const [memoryFile, stateFile] = [`${folder}/memory`, `${folder}/state`];
-  const state = await files.readFile(ownState);
+  const state = await files.readUntrusted(ownState, MAX_STATE_BYTES);
   await files.writeFileAtomic(stateFile, state, 0o600);
   await files.rm(ownState, { force: true });
   await saveMemory(memoryProgram, machine.identity.pid, await machine.memoryRange(), memoryFile);

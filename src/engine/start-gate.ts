@@ -11,13 +11,14 @@ export class StartGate {
     this.#free = most;
   }
 
-  /** Resolves when it is the caller's turn, with what ends the turn; call it once or more, it counts once. */
-  async enter(): Promise<() => void> {
+  /**
+   * Resolves when it is the caller's turn, with what ends the turn; call it once or more, it counts once. Whoever no longer
+   * wants a turn says so with `signal`, and is let through at once without one.
+   */
+  async enter(signal: AbortSignal): Promise<() => void> {
+    if (signal.aborted) return () => {};
     if (this.#free > 0) this.#free -= 1;
-    else
-      await new Promise<void>((resolve) => {
-        this.#waiting.push(resolve);
-      });
+    else if (!(await this.#turn(signal))) return () => {};
     let isOver = false;
     return () => {
       if (isOver) return;
@@ -26,5 +27,21 @@ export class StartGate {
       if (next === undefined) this.#free += 1;
       else next();
     };
+  }
+
+  /** Whether it came. */
+  #turn(signal: AbortSignal): Promise<boolean> {
+    return new Promise((resolve) => {
+      const come = (): void => {
+        signal.removeEventListener('abort', leave);
+        resolve(true);
+      };
+      const leave = (): void => {
+        this.#waiting.splice(this.#waiting.indexOf(come), 1);
+        resolve(false);
+      };
+      this.#waiting.push(come);
+      signal.addEventListener('abort', leave, { once: true });
+    });
   }
 }

@@ -91,9 +91,7 @@ export class VmSession {
    * @throws what went wrong on the way: until here nothing of the VM's own has been touched, and another try is free.
    */
   async greet(isRestored: boolean): Promise<void> {
-    // What ends the machine now is this call's own failure.
-    this.#launching = true;
-    try {
+    await this.#whileLaunching(async () => {
       const link = await this.#connect();
       if (isRestored) {
         await this.machine.restore();
@@ -101,30 +99,19 @@ export class VmSession {
       }
       const hello = await link.hello(false, isRestored ? RESTORED_DEADLINE_MS : BOOT_DEADLINE_MS);
       this.#clock = clockAt(nowMs(), hello.answeredNs);
-    } catch (error) {
-      this.#over = true;
-      throw error instanceof BerthError && error.code === 'qmp.closed'
-        ? new BerthError('unavailable', 'qemu.ended', await this.machine.lastWords(), { cause: error })
-        : error;
-    }
-    this.#launching = false;
+    });
     this.#greeted = true;
     this.#host.reached('agentMs');
   }
 
   /** As `greet`, for a machine from the pool: connected, and its guest greeted others before. */
   async greetAgain(agent: Duplex): Promise<void> {
-    this.#launching = true;
-    try {
+    await this.#whileLaunching(async () => {
       this.machine.listen(this.#machineEvents());
       const link = await this.#linkOver(agent);
       const hello = await link.hello(false, RESTORED_DEADLINE_MS);
       this.#clock = clockAt(nowMs(), hello.answeredNs);
-    } catch (error) {
-      this.#over = true;
-      throw error;
-    }
-    this.#launching = false;
+    });
     this.#greeted = true;
     this.#host.reached('agentMs');
   }
@@ -137,18 +124,11 @@ export class VmSession {
    * @throws what went wrong; before `onFilled` nothing has changed.
    */
   async wakeUp(onFilled: () => void, onRunning: () => void): Promise<void> {
-    this.#launching = true;
-    let link: GuestLink;
-    try {
-      link = await this.#connect();
+    const link = await this.#whileLaunching(async () => {
+      const connected = await this.#connect();
       await this.machine.load();
-    } catch (error) {
-      this.#over = true;
-      throw error instanceof BerthError && error.code === 'qmp.closed'
-        ? new BerthError('unavailable', 'qemu.ended', await this.machine.lastWords(), { cause: error })
-        : error;
-    }
-    this.#launching = false;
+      return connected;
+    });
     onFilled();
     await this.machine.qmp.execute('cont');
     onRunning();
@@ -175,8 +155,7 @@ export class VmSession {
    * @throws what went wrong on the way; why there is nothing to fill it with.
    */
   async become(ready: Promise<void>): Promise<void> {
-    this.#launching = true;
-    try {
+    await this.#whileLaunching(async () => {
       const link = await this.#connect();
       await this.machine.plug(false);
       await ready;
@@ -187,15 +166,24 @@ export class VmSession {
       // Sent right behind the greeting; the clock is that of its arrival.
       await link.identify(configurationOf(this.#host.record, [], clockAt(nowMs(), 0)));
       this.#hello = await greeted;
+    });
+    this.#greeted = true;
+    this.#host.reached('agentMs');
+  }
+
+  /** What ends the machine during `work` is the failure of `work`, and not news of its own. @throws it, in QEMU's own words */
+  async #whileLaunching<T>(work: () => Promise<T>): Promise<T> {
+    this.#launching = true;
+    try {
+      return await work();
     } catch (error) {
       this.#over = true;
       throw error instanceof BerthError && error.code === 'qmp.closed'
         ? new BerthError('unavailable', 'qemu.ended', await this.machine.lastWords(), { cause: error })
         : error;
+    } finally {
+      this.#launching = false;
     }
-    this.#launching = false;
-    this.#greeted = true;
-    this.#host.reached('agentMs');
   }
 
   /** From there to processes that go on, with their output numbered from 0. */

@@ -41,6 +41,8 @@ export interface SleepHost {
   runs(): void;
   /** Done in the background, before the next sleep or wake. */
   afterwards(work: () => Promise<void>): void;
+  /** Connects to the machine anew, until it answers. */
+  takeOver(): void;
   happened(action: string): void;
 }
 
@@ -126,6 +128,11 @@ export async function wakeUp(host: SleepHost): Promise<void> {
     await session.wakeUp(onFilled, () => host.runs());
   } catch (error) {
     if (host.record.state.name === 'waking' || host.session === undefined) await machine?.kill();
+    if (host.record.state.name === 'running') {
+      // It runs, and cannot be talked to: as a machine that a new daemon finds, it is asked again until it answers or ends.
+      host.afterwards(async () => await host.ports.network?.unhold(id));
+      host.takeOver();
+    }
     host.apply({ type: 'wake_failed', error: `it could not be woken: ${messageOf(error)}` });
     throw error instanceof BerthError && error.code === 'saved.damaged'
       ? new BerthError('data_loss', 'vm.sleep_lost', `VM ${name} cannot be woken: ${error.message}`, {

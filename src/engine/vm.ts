@@ -67,6 +67,8 @@ export class Vm {
   /** A fall asleep or a wake that is under way. */
   #transit: Promise<void> | undefined;
   #afterwards: Promise<void> = Promise.resolve();
+  /** Aborted when the VM no longer starts: it leaves the queue. */
+  #waiting = new AbortController();
   /** What the guest said last of its memory to those who asked in passing. */
   #glance: { readonly atMs: number; readonly guestUsed: Promise<number | undefined> } | undefined;
   #touchedAtMs = monotonicMs();
@@ -284,17 +286,12 @@ export class Vm {
     await this.#inTransit(() => wakeUp(this.#sleepHost()));
   }
 
-  /** Something that needs the guest happened just now: it is not idle. */
-  touch(): void {
-    this.#touchedAtMs = monotonicMs();
-  }
-
   /** A command of `exec` runs, or the machine is being put away. */
   get isBusy(): boolean {
     return this.#transit !== undefined || this.execs.values().some((exec) => exec.state.name === 'running');
   }
 
-  /** Monotonic milliseconds of the last `touch`, sleep or wake. */
+  /** Monotonic milliseconds of the last request that needed the guest, sleep or wake. */
   get touchedAtMs(): number {
     return this.#touchedAtMs;
   }
@@ -361,6 +358,11 @@ export class Vm {
         this.#log = undefined;
         await log.settled();
         await log.close();
+      },
+      takeOver: () => {
+        const { machine } = this.#record;
+        this.#session?.release();
+        if (machine !== undefined) void this.#takeOver(machine);
       },
       happened: (action) => this.#happened(action, {}),
     };
@@ -587,6 +589,7 @@ export class Vm {
     if (decision.record !== before) this.#save(decision.record);
     for (const effect of decision.effects) this.#enqueue(effect);
     const { state } = this.#record;
+    if (state.name !== 'starting') this.#waiting.abort();
     if (event.type === 'process_started' && state.name === 'running') this.#milestones.started();
     if (event.type === 'torn_down' && before.state.name === 'ending') {
       const { exit } = before.state;
@@ -637,6 +640,7 @@ export class Vm {
     const { uid, spec, run } = this.#record;
     const source = this.#source;
     let leave: () => void = () => {};
+    this.#waiting = new AbortController();
     this.#source = undefined;
     const shape = { vcpus: spec.vcpus, memoryBytes: spec.memoryBytes };
     const done = this.#pool?.busy(source === undefined ? shape : undefined);
@@ -653,7 +657,8 @@ export class Vm {
         else await this.#ports.network?.detach(this.#record.id);
         return;
       }
-      leave = await this.#settings.gate.enter();
+      if (!this.#isStarting(run)) this.#waiting.abort();
+      leave = await this.#settings.gate.enter(this.#waiting.signal);
       const session = this.#isStarting(run)
         ? ((await this.#pooled(build, extents)) ??
           (await this.#cloned(build, extents)) ??

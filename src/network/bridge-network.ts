@@ -81,6 +81,8 @@ interface Lease {
 const MTU = 1500;
 /** Of one VM, from the first that wakes it until it is awake. */
 const MAX_HELD_CONNECTIONS = 1_024;
+/** Of one sleep, in berthd's log. */
+const MAX_HELD_LINES = 10;
 /** A VM that is awake answers within milliseconds, or refuses; on a loaded host later. */
 const HELD_CONNECT_DEADLINE_MS = 10_000;
 /** Most bridges one host can have before berth says so; a limit against loops, not a design figure. */
@@ -224,6 +226,7 @@ export class BridgeNetwork {
     this.#leases.set(vmId, { ...lease, held: true });
     const { attachment, reservations } = lease;
     let waiting = 0;
+    let told = 0;
     for (const reservation of reservations) {
       const port = attachment.ports.find((one) => one.hostPort === reservation.port);
       if (port === undefined) continue;
@@ -241,6 +244,9 @@ export class BridgeNetwork {
           )
           .catch((error: unknown) => {
             client?.destroy();
+            told += 1;
+            // Whoever connects does not fill our log.
+            if (told > MAX_HELD_LINES) return;
             this.#log(`a connection to port ${port.hostPort} could not be served: ${messageOf(error)}`);
           })
           .finally(() => {

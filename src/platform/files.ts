@@ -29,7 +29,7 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { errnoOf } from '#base';
+import { BerthError, errnoOf } from '#base';
 import { sleep } from './clock.ts';
 
 export {
@@ -99,6 +99,32 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array, m
 /** A new folder of this user alone under the temporary folder; its name begins with `prefix`. */
 export async function makeTemporaryFolder(prefix: string): Promise<string> {
   return await mkdtemp(join(tmpdir(), prefix));
+}
+
+/**
+ * The bytes of a file that somebody else could put into its folder: never through a symbolic link, a pipe or a device.
+ *
+ * @throws file.not_plain (denied), file.too_large (exhausted), and what opening met.
+ */
+export async function readUntrusted(path: string, mostBytes: number): Promise<Buffer> {
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fsConstants;
+  const handle = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  try {
+    const facts = await handle.stat();
+    if (!facts.isFile() || facts.nlink !== 1)
+      throw new BerthError('denied', 'file.not_plain', `${path} is not a plain file with one name`);
+    if (facts.size > mostBytes)
+      throw new BerthError(
+        'exhausted',
+        'file.too_large',
+        `${path} has ${facts.size} bytes; at most ${mostBytes} are read`,
+      );
+    const bytes = Buffer.alloc(facts.size);
+    const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
+    return bytes.subarray(0, bytesRead);
+  } finally {
+    await handle.close();
+  }
 }
 
 /** The file's text, or undefined when there is no such file. Other errors are thrown. */

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { startTestDaemon, type TestDaemon } from '#harness';
+import { findProcesses } from '#platform';
 
 const BERTH = new URL('../../berth', import.meta.url).pathname;
 const IMAGE = 'berth/busybox';
@@ -277,6 +278,7 @@ test('the daemon starts by itself, is looked at, and stops', async () => {
     assert.match((await run('daemon', 'stop')).stdout, /has ended/);
     assert.ok(!isRunning(status.pid));
     assert.match((await run('daemon', 'stop')).stdout, /no daemon runs/);
+    assert.deepEqual(await processesOf(own), [], 'nothing outlives it, however soon it was stopped');
   } finally {
     await run('daemon', 'stop');
     rmSync(own, { recursive: true, force: true });
@@ -301,9 +303,16 @@ test('commands that start the daemon at the same moment share one', async () => 
     );
   } finally {
     await run('daemon', 'stop');
+    assert.deepEqual(await processesOf(own), [], 'nothing outlives it, however soon it was stopped');
     rmSync(own, { recursive: true, force: true });
   }
 });
+
+/** Command lines that name the folder: name servers, templates, machines. */
+async function processesOf(folder: string): Promise<string[]> {
+  const found = await findProcesses(folder);
+  return found.filter(({ pid }) => pid !== process.pid).map(({ argv }) => argv.join(' '));
+}
 
 test('a daemon that cannot start says why', async () => {
   const own = mkdtempSync(join(tmpdir(), 'berth-fail-'));

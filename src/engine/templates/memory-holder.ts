@@ -5,13 +5,15 @@ import {
   killAndWait,
   processInfo,
   runChecked,
-  spawnDetached,
+  runProcess,
   spawnTalking,
   type TalkingProcess,
 } from '#platform';
 
 /** A copy of some GiB takes a second or two. */
 const COPY_DEADLINE_MS = 120_000;
+/** A disk that writes 10 MB/s takes so long for 6 GB. */
+const DISK_DEADLINE_MS = 600_000;
 const TALK_DEADLINE_MS = 10_000;
 /** Two million extents; every other page of a memory of 16 GiB. */
 const MAX_EXTENTS_TEXT_BYTES = 64 * 1024 * 1024;
@@ -103,10 +105,8 @@ export class MemoryHolder {
 
 /** Copies a disk into files that are there and empty, without its holes. @throws disk.copy (unavailable) */
 export async function copySparse(program: string, from: string, to: readonly string[]): Promise<void> {
-  const child = await spawnDetached([program, 'copy-file', from, ...to]);
-  const { exitCode } = await child.ended;
-  if (exitCode !== 0)
-    throw new BerthError('unavailable', 'disk.copy', `${from} could not be copied to ${to.join(', ')}`);
+  const { exitCode, stderr } = await runProcess([program, 'copy-file', from, ...to], { deadlineMs: DISK_DEADLINE_MS });
+  if (exitCode !== 0) throw new BerthError('unavailable', 'disk.copy', `${from} could not be copied: ${stderr.trim()}`);
 }
 
 /** Where a sparse file holds data: byte offsets, ascending. @throws process.failed (unavailable) */
@@ -123,8 +123,8 @@ export async function dataExtents(program: string, path: string): Promise<{ begi
 
 /** Writes a stopped machine's memory to a new file, sparse. @throws memory.save (unavailable) */
 export async function saveMemory(program: string, pid: number, range: MemoryRange, path: string): Promise<void> {
-  const child = await spawnDetached([program, 'save', String(pid), range.start, range.end, path]);
-  const { exitCode } = await child.ended;
+  const argv = [program, 'save', String(pid), range.start, range.end, path] as const;
+  const { exitCode, stderr } = await runProcess([...argv], { deadlineMs: DISK_DEADLINE_MS });
   if (exitCode !== 0)
-    throw new BerthError('unavailable', 'memory.save', `the memory of process ${pid} could not be written to ${path}`);
+    throw new BerthError('unavailable', 'memory.save', `the memory could not be written to ${path}: ${stderr.trim()}`);
 }
