@@ -16,6 +16,8 @@ export interface Installation {
   readonly launcher: string;
   /** Keeps and copies guests' memory. */
   readonly memoryProgram: string;
+  /** Makes twins of machines; undefined on processors it does not know. */
+  readonly twinProgram: string | undefined;
   /** Prints plain `berth ps` without Node. */
   readonly fastList: string;
   /** Folder of the bundled command line; `main.cjs` starts it. */
@@ -40,6 +42,7 @@ export function installationAt(root: string): Installation {
     guestProgram: `${build}/guest-init`,
     launcher: `${build}/berth-launch`,
     memoryProgram: `${build}/berth-memory`,
+    twinProgram: process.arch === 'x64' ? `${build}/berth-twin` : undefined,
     fastList: `${build}/berth-ps`,
     cli: `${build}/cli`,
     daemonFolder: `${build}/daemon`,

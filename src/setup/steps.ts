@@ -49,6 +49,7 @@ export function buildSteps(installation: Installation): SetupStep[] {
     compiled('guest program', 'guest', installation.guestProgram),
     compiled('launcher', 'launcher', installation.launcher),
     compiled('memory keeper', 'memory', installation.memoryProgram),
+    ...(installation.twinProgram === undefined ? [] : [compiled('twin maker', 'twin', installation.twinProgram)]),
     compiled('fast listing', 'fast', installation.fastList),
     whenChanged('initramfs', installation.initramfs, [installation.guestProgram, installation.kernelRelease], () =>
       writeInitramfs(installation),

@@ -1,0 +1,70 @@
+/**
+ * Twins: a second process of a QEMU whose machine is stopped (twin/twin.c).
+ *
+ * A twin has everything the original has learnt, the guest's memory and QEMU's translations of guest code above all, and
+ * shares each page with it until one of them writes to it. Under hardware virtualization the kernel holds the guest's
+ * processors, and a fork does not copy them: there are no twins then.
+ */
+import { basename } from 'node:path';
+import { BerthError } from '#base';
+import { processInfo, runProcess } from '#platform';
+import { agentSocketIn, type NetworkPlug, qmpSocketIn } from './machine.ts';
+import type { Machine } from './model.ts';
+
+/** It takes 10 ms; a loaded host a hundred times that. */
+const TWIN_DEADLINE_MS = 15_000;
+
+export interface TwinPlan {
+  /** berth-twin. */
+  readonly program: string;
+  readonly original: Machine;
+  /** Who the twin runs as. */
+  readonly uid: number;
+  /** For its sockets; there, its user's, and its name as long as the original's: it takes its place in what ps shows. */
+  readonly folder: string;
+  readonly logFile: string;
+  readonly plug: NetworkPlug & { readonly kind: 'tap' };
+  /** Nothing goes through its tap before it is brought up. */
+  readonly isCutOff?: boolean;
+  /** What its guest's memory is instead of the original's: a file as large, which stays as it is. */
+  readonly memoryFile?: string;
+  /** Files the original has open, by their paths then, and what the twin has instead. */
+  readonly files?: readonly (readonly [original: string, twin: string])[];
+}
+
+/** The program's command line: a value. */
+export function twinArguments(plan: TwinPlan): [string, ...string[]] {
+  const { original, folder, plug } = plan;
+  const instead = (flag: string, from: string, to: string): string[] => [flag, `${from}=${to}`];
+  return [
+    plan.program,
+    String(original.pid),
+    ...['--user', String(plan.uid)],
+    ...instead('--listen', qmpSocketIn(original.folder), qmpSocketIn(folder)),
+    ...instead('--listen', agentSocketIn(original.folder), agentSocketIn(folder)),
+    ...(plan.files ?? []).flatMap(([from, to]) => instead('--file', from, to)),
+    ...(plan.memoryFile === undefined ? [] : ['--memory', plan.memoryFile]),
+    ...['--tap', plug.tap],
+    ...(plug.bridge === undefined ? [] : ['--bridge', plug.bridge]),
+    ...(plan.isCutOff === true ? ['--link', 'down'] : []),
+    ...instead('--rename', basename(original.folder), basename(folder)),
+    ...['--log', plan.logFile],
+  ];
+}
+
+/**
+ * Makes a twin of a stopped machine; it is stopped as well, and nothing is connected to it.
+ *
+ * @throws machine.twin (unavailable) with the program's own words: there is none, and the original is as it was.
+ */
+export async function makeTwin(plan: TwinPlan): Promise<Machine> {
+  const { exitCode, stdout, stderr } = await runProcess(twinArguments(plan), { deadlineMs: TWIN_DEADLINE_MS });
+  const pid = Number(/^twin ([0-9]+)\n$/.exec(stdout)?.[1]);
+  const info = exitCode === 0 && pid > 0 ? await processInfo(pid) : undefined;
+  if (info === undefined) {
+    const why = stderr.trim() || `berth-twin ended with exit status ${exitCode}`;
+    throw new BerthError('unavailable', 'machine.twin', `QEMU (pid ${plan.original.pid}) has no twin: ${why}`);
+  }
+  const { accelerator } = plan.original;
+  return { pid, startTicks: info.startTicks, accelerator, folder: plan.folder };
+}
