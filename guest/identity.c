@@ -14,12 +14,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool identify(struct configuration *to, const struct message *message, char *what, size_t size)
+bool take_identity(struct configuration *to, const uint8_t *payload, size_t length, char *what, size_t size)
 {
 	const char *step = "";
 	snprintf(what, size, "reading IDENTIFY");
 	errno = EINVAL;
-	if (!processes_frozen() || !read_configuration(to, message->payload, message->length))
+	if (!read_configuration(to, payload, length))
 		return false;
 	if (!apply_names(to, what, size) || !write_bound_files(&to->root, what, size))
 		return false;
@@ -42,7 +42,9 @@ void handle_identify(const struct message *message)
 	static struct configuration configuration;
 	struct bytes reply = { 0 };
 	char what[512], text[640];
-	if (!identify(&configuration, message, what, sizeof what)) {
+	snprintf(what, sizeof what, "becoming another");
+	errno = EINVAL;
+	if (!processes_frozen() || !take_identity(&configuration, message->payload, message->length, what, sizeof what)) {
 		snprintf(text, sizeof text, "%s: %s", what, strerror(errno));
 		put_field_text(&reply, 1, text);
 	}

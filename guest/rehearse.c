@@ -3,7 +3,9 @@
 
 #include "bytes.h"
 #include "configure.h"
+#include "freeze.h"
 #include "guest.h"
+#include "identity.h"
 #include "net.h"
 #include "port.h"
 #include "prepare.h"
@@ -61,9 +63,32 @@ static void perform(const uint8_t *payload, size_t length, int report)
 		else
 			snprintf(text, sizeof text, "%s", spawned.text);
 	}
+	/* A machine that was started may be asked to become another one. */
+	static struct configuration other;
+	char what[512];
+	if (!*text && !take_identity(&other, payload, length, what, sizeof what))
+		snprintf(text, sizeof text, "%s: %s", what, strerror(errno));
 	if (write(report, text, strlen(text)) < 0)
 		_exit(1);
 	_exit(0);
+}
+
+/* With a process to hold, as there will be. */
+static bool hold_one(char *text, size_t size)
+{
+	const char *step = "making a process";
+	pid_t pid = fork();
+	if (pid == 0)
+		for (;;)
+			pause();
+	bool good = pid > 0 && rehearse_freezing(&step);
+	if (!good)
+		snprintf(text, size, "%s: %s", step, strerror(errno));
+	if (pid > 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	return good;
 }
 
 /* O_EXCL: refused while anything is still mounted from it. */
@@ -97,6 +122,8 @@ void rehearse(uint32_t request, const uint8_t *payload, size_t length)
 		if (count == 0 && !(forget_disk(&prepared.root) && forget_disk(&prepared.data))) {
 			count = snprintf(text, sizeof text, "letting go of the disks: %s", strerror(errno));
 		}
+		if (count == 0 && !hold_one(text, sizeof text))
+			count = (ssize_t)strlen(text);
 	}
 	if (count < 0)
 		put_field_text(&reply, 1, "the rehearsal could not begin");

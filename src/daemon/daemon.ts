@@ -91,6 +91,7 @@ export async function startDaemon(
       build,
       launcher: installation.launcher,
       memoryProgram: installation.memoryProgram,
+      twinProgram: settings.isRoot && process.env['BERTH_TWINS'] !== 'off' ? installation.twinProgram : undefined,
       mkfsExt4: '/sbin/mkfs.ext4',
       qemuImg: '/usr/bin/qemu-img',
       firstUid: settings.isRoot ? FIRST_UID : undefined,

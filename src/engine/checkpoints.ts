@@ -20,10 +20,11 @@ import {
   parseManifest,
   requireSame,
 } from './checkpoint-manifest.ts';
-import { writeEmpty } from './fork.ts';
+import { writeEmpty } from './data-disk.ts';
 import { hasMachine } from './lifecycle.ts';
 import type { SavedMachine, VmRecord, VmSpec } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
+import { launchSaved } from './run-source.ts';
 import { checkSavedMachine, restoring, saveMachine } from './saved-machine.ts';
 import { copySparse } from './templates/index.ts';
 import type { Vm } from './vm.ts';
@@ -146,12 +147,12 @@ export class Checkpoints {
       await files.rename(disk, vm.diskPath);
     };
     try {
+      const saved = restoring({ ...savedIn(folder, manifest), memoryFile: memory });
       await vm.startFrom({
         origin: 'checkpoint',
-        ...restoring({ ...savedIn(folder, manifest), memoryFile: memory }),
         address: manifest.vm.address === '' ? undefined : manifest.vm.address,
         prepare,
-        ready: Promise.resolve(),
+        obtain: (plan) => launchSaved(plan, saved, Promise.resolve()),
       });
     } finally {
       // QEMU has it open; the space is given back when it ends.

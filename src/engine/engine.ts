@@ -6,9 +6,9 @@ import { basename } from 'node:path';
 import { BerthError, GIB, messageOf, parseVmId, shortId, type VmId } from '#base';
 import { files, findProcesses, isAlive, killAndWait, nowMs } from '#platform';
 import { Checkpoints } from './checkpoints.ts';
-import { DataDisks } from './data-disk.ts';
+import { DataDisks, writeEmpty } from './data-disk.ts';
 import type { Exec } from './exec.ts';
-import { type ForkOutcome, type ForkRequest, forkNames, forkVm, writeEmpty } from './fork.ts';
+import { type ForkOutcome, type ForkRequest, forkNames, forkVm } from './fork.ts';
 import { IdleWatch } from './idle-watch.ts';
 import { hasMachine } from './lifecycle.ts';
 import { MachinePool } from './machine-pool.ts';
@@ -20,6 +20,8 @@ import { Vm } from './vm.ts';
 const UID_COUNT = 100_000;
 /** As of a VM with no wishes: mkfs then runs once for both. */
 const REHEARSAL_DISK_BYTES = 10 * GIB;
+/** Machines that wait where a twin takes 10 ms: as many as may be started in one breath. */
+const READY_TWINS = 8;
 /** VMs taken over at once when a daemon starts. */
 const ADOPT_AT_ONCE = 16;
 
@@ -48,14 +50,16 @@ export class Engine {
   }
 
   #openPool(): MachinePool | undefined {
-    const { templates, poolSize, launcher, kvmGroup, build, rehearsal, firstUid } = this.#settings;
+    const { templates, poolSize, launcher, twinProgram, kvmGroup, build, rehearsal, firstUid } = this.#settings;
     const bridge = this.#ports.network?.bridge;
     // Without a bridge a machine's ports are part of its command line: it cannot wait for a VM.
     if (templates === undefined || poolSize === 0 || bridge === undefined || firstUid === undefined) return undefined;
     return new MachinePool({
       folder: `${this.#settings.runFolder}/vm`,
       launcher,
+      twinProgram,
       most: poolSize,
+      mostTwins: Math.min(poolSize, READY_TWINS),
       kvmGroup,
       templates,
       build,
@@ -166,6 +170,8 @@ export class Engine {
     await parent.awake();
     return await forkVm(parent, names, {
       memoryProgram: this.#settings.memoryProgram,
+      twinProgram: this.#settings.twinProgram,
+      log: this.#ports.log,
       make: (name, spec) => this.#make(name, spec, writeEmpty, 'fork'),
     });
   }

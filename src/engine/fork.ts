@@ -1,19 +1,18 @@
 /**
  * Forks of a running VM: its memory, devices and disk at one moment, for several VMs to go on from.
  *
- *     parent    runs ── frozen ── stopped: devices and memory copied, disk copied ── runs, thawed
- *     children  QEMU starts, waits ─────────────────────────────────────────────── filled ── identified ── thawed
+ *     parent    runs ── frozen ── stopped: machine and disk taken ── runs, thawed
+ *     children  made, wait ─────────────────────────────────────── run ── identified ── thawed
  *
- * Memory goes into one sealed memfd that all children map privately: a page is copied once, and again by whoever writes to
- * it. What of the parent's processes runs in a child runs after the child has its own name, address and random numbers.
+ * How the machine is taken: fork-ways.ts. What of the parent's processes runs in a child runs after the child has its own
+ * name, address and random numbers.
  */
-import { randomBytes } from 'node:crypto';
-import { BerthError, messageOf, shortId } from '#base';
-import { files } from '#platform';
+import { BerthError, messageOf } from '#base';
+import { type ForkPrograms, wayToFork } from './fork-ways.ts';
 import type { RunningMachine } from './machine.ts';
 import type { VmRecord, VmSpec } from './model.ts';
 import type { RunSource } from './run-source.ts';
-import { copySparse, MemoryHolder } from './templates/index.ts';
+import { copySparse } from './templates/index.ts';
 import type { Vm } from './vm.ts';
 
 /** Each is a QEMU of its own: a typing error should not fill the host. */
@@ -31,8 +30,7 @@ export interface ForkOutcome {
   readonly failures: readonly string[];
 }
 
-export interface ForkWorkshop {
-  readonly memoryProgram: string;
+export interface ForkWorkshop extends ForkPrograms {
   /** A VM with an empty disk that is nothing before it was started. */
   make(name: string, spec: VmSpec): Promise<Vm>;
 }
@@ -65,33 +63,23 @@ export function specOfFork(parent: VmRecord): VmSpec {
 
 /** @throws vm.not_running, vm.paused (conflict); why none of the forks runs. */
 export async function forkVm(parent: Vm, names: readonly string[], workshop: ForkWorkshop): Promise<ForkOutcome> {
-  const { machine, spec, uid } = requireRunning(parent);
-  const stateFile = `${machine.folder}/fork-${randomBytes(6).toString('hex')}`;
-  const memoryName = `berth-fork ${shortId(parent.record.id)}`;
-  const [holder, children] = await Promise.all([
-    MemoryHolder.hold(workshop.memoryProgram, spec.memoryBytes, memoryName),
-    makeAll(names, specOfFork(parent.record), workshop),
-    writeEmpty(stateFile, 0, uid),
-  ]);
+  requireRunning(parent);
+  const children = await makeAll(names, specOfFork(parent.record), workshop);
+  const way = await wayToFork(parent.record, parent.diskPath, workshop);
   try {
-    const filling = Promise.withResolvers<void>();
-    filling.promise.catch(() => {});
-    const memory = { path: holder.path, sealed: false };
-    const source: RunSource = { origin: 'fork', memory, stateFile, ready: filling.promise };
+    const source: RunSource = { origin: 'fork', obtain: (plan) => way.obtain(plan) };
     const starts = children.map((child) => child.startFrom(source));
     for (const start of starts) start.catch(() => {});
+    await way.gathered(starts);
     const disks = children.map((child) => child.diskPath);
     const copy = async (original: RunningMachine): Promise<void> => {
-      await original.saveDevices(stateFile);
-      await Promise.all([
-        holder.fill(original.identity.pid, await original.memoryRange()),
-        copySparse(workshop.memoryProgram, parent.diskPath, disks),
-      ]);
-      filling.resolve();
+      await original.stop();
+      await Promise.all([way.take(original), copySparse(workshop.memoryProgram, parent.diskPath, disks)]);
+      way.complete();
     };
     // What fails after the copy is the parent's trouble, and is told when no fork runs.
     const copied = parent.whileFrozen({ flush: false, end: false }, copy).catch((error: unknown) => {
-      filling.reject(error);
+      way.fail(error);
       return error;
     });
     const [outcomes] = await Promise.all([Promise.allSettled(starts), copied]);
@@ -100,13 +88,12 @@ export async function forkVm(parent: Vm, names: readonly string[], workshop: For
     if (vms.length === 0) throw failures[0];
     return { vms, failures: failures.map(messageOf) };
   } finally {
-    await holder.end();
-    await files.rm(stateFile, { force: true });
+    await way.close();
   }
 }
 
-function requireRunning(parent: Vm): { machine: NonNullable<VmRecord['machine']>; spec: VmSpec; uid: number } {
-  const { state, machine, name, spec, uid } = parent.record;
+function requireRunning(parent: Vm): void {
+  const { state, machine, name } = parent.record;
   if (state.name === 'paused') {
     throw new BerthError('conflict', 'vm.paused', `VM ${name} is paused and cannot be forked`, {
       hint: `run "berth unpause ${name}" first`,
@@ -116,7 +103,6 @@ function requireRunning(parent: Vm): { machine: NonNullable<VmRecord['machine']>
     throw new BerthError('conflict', 'vm.not_running', `VM ${name} is not running and cannot be forked`);
   }
   parent.link();
-  return { machine, spec, uid };
 }
 
 /** All or none. */
@@ -127,15 +113,4 @@ async function makeAll(names: readonly string[], spec: VmSpec, workshop: ForkWor
   if (failure === undefined) return vms;
   for (const vm of vms) await vm.remove({ force: true });
   throw failure.reason;
-}
-
-/** A file of that many zeros which the user `uid` may write. */
-export async function writeEmpty(path: string, bytes: number, uid: number | undefined): Promise<void> {
-  const handle = await files.open(path, 'wx', 0o600);
-  try {
-    await handle.truncate(bytes);
-    if (uid !== undefined && uid !== 0) await handle.chown(uid, uid);
-  } finally {
-    await handle.close();
-  }
 }

@@ -1,27 +1,23 @@
 /**
- * Machines that wait for a VM: cloned from the template, and gone once through all that a start does.
+ * Machines that wait for a VM, and moulds to make them from.
  *
- * Under emulation most of a start's time is QEMU translating guest code it meets for the first time. A machine in the pool
- * has met it: it has configured itself for a rehearsal's image, run a process there, and taken all of it down again.
+ * Under emulation most of a start's time is QEMU translating guest code it meets for the first time. A mould has met it
+ * (mould.ts), and a twin of it, made in 10 ms, has met it as well. Few wait ready, since a twin can be had at any time; where
+ * there are no twins, each machine that waits has rehearsed by itself.
  *
  * The pool follows demand: as many as were started in the last minute, within a bound, and none when the host is short of
  * memory. It is filled while nothing starts. A machine serves once; it holds nothing of any VM before, and its rehearsal
  * used an image of berth's own.
  */
 import { randomBytes } from 'node:crypto';
-import type { Duplex } from 'node:stream';
 import { MIB, messageOf } from '#base';
-import { availableMemoryBytes, files, monotonicMs, nowMs, sleep, startTimer, type Timer } from '#platform';
-import { clockAt } from './guest-configuration.ts';
-import { GuestLink } from './guest-link.ts';
-import { type QemuIdentity, RunningMachine } from './machine.ts';
-import { DEFAULT_SHAPE, type LayerFile } from './model.ts';
+import { availableMemoryBytes, files, monotonicMs, sleep, startTimer, type Timer } from '#platform';
+import { Blank } from './blank.ts';
+import { DEFAULT_SHAPE } from './model.ts';
+import { type FreshMachine, Mould, type MouldSettings, makeRehearsed, type Place } from './mould.ts';
 import type { QemuBuild } from './qemu-command.ts';
-import { layOutRootDisk } from './root-disk.ts';
-import { type MachineShape, type Template, type Templates, templateKey } from './templates/index.ts';
+import { type MachineShape, type Templates, templateKey } from './templates/index.ts';
 
-const HELLO_DEADLINE_MS = 30_000;
-const CONTROL_DEADLINE_MS = 10_000;
 /** Starts of so long ago no longer count as demand. */
 const DEMAND_MS = 60_000;
 /** Nothing may have started or ended for so long before the pool is filled: a start must not wait for it. */
@@ -29,47 +25,34 @@ const QUIET_MS = 150;
 /** With less memory available the pool gives back what it has. */
 const LEAST_AVAILABLE_BYTES = 1024 * MIB;
 const REPLACE_AFTER_MS = 1_000;
+/** Twins that may fail in a row before there are none: whatever is in their way stays there. */
+const MAX_TWIN_FAILURES = 3;
 /** After a machine could not be made. */
 const PATIENCE_AFTER_FAILURE_MS = 30_000;
 
-/** What a rehearsal and a start translate together, beyond what a machine keeps otherwise (decisions/0008). */
-const REHEARSAL_MIB = 16;
-
-/** What a rehearsal runs: an image of berth's own, a program in it that ends at once, and an empty disk. */
-export interface Rehearsal {
-  readonly layers: readonly LayerFile[];
-  readonly args: readonly string[];
-  makeDisk(path: string, uid: number): Promise<void>;
-}
-
-export interface PoolSettings {
+export interface PoolSettings extends MouldSettings {
   /** For folders with the machines' sockets. */
   readonly folder: string;
-  readonly launcher: string;
   /** Most machines that wait at once. */
   readonly most: number;
-  readonly kvmGroup: number | undefined;
+  /** Most that wait at once where a twin can be had at any time. */
+  readonly mostTwins: number;
   readonly templates: Templates;
   readonly build: () => Promise<QemuBuild>;
-  /** The bridge every machine's tap joins. */
-  readonly bridge: string;
-  readonly rehearsal: () => Promise<Rehearsal | undefined>;
   readonly freeUid: () => number;
   readonly log: (line: string) => void;
 }
 
 /** A machine that waits: its guest greets and knows nothing yet. */
-export interface PooledMachine {
-  readonly machine: RunningMachine;
-  readonly agent: Duplex;
-  readonly uid: number;
-  readonly tap: string;
+export interface PooledMachine extends FreshMachine {
   readonly key: string;
 }
 
 export class MachinePool {
   readonly #settings: PoolSettings;
   readonly #waiting = new Set<PooledMachine>();
+  readonly #moulds = new Map<string, Mould>();
+  readonly #blanks = new Map<string, Promise<Blank | undefined>>();
   readonly #uids = new Set<number>();
   readonly #starts: { readonly atMs: number; readonly shape: MachineShape }[] = [];
   #active = 0;
@@ -77,6 +60,8 @@ export class MachinePool {
   #filling: Promise<void> | undefined;
   #closed = false;
   #notBeforeMs = 0;
+  /** Twins that could not be made, one after the other. */
+  #twinFailures = 0;
 
   constructor(settings: PoolSettings) {
     this.#settings = settings;
@@ -92,18 +77,53 @@ export class MachinePool {
   }
 
   /**
-   * A machine of that build and shape, which is the caller's from now on; undefined when none waits. Its user id stays
-   * reserved until `forget`: a VM made meanwhile must not get it as well.
+   * A machine of that build and shape, which is the caller's from now on; undefined when none waits and none can be had at
+   * once. Its user id stays reserved until `forget`: a VM made meanwhile must not get it as well.
    */
-  async take(build: QemuBuild, shape: MachineShape): Promise<PooledMachine | undefined> {
-    if (this.#waiting.size === 0) return undefined;
+  async take(build: QemuBuild, shape: MachineShape): Promise<FreshMachine | undefined> {
+    if (this.#waiting.size === 0 && this.#moulds.size === 0) return undefined;
     const key = await templateKey(build, shape, 'tap');
     for (const pooled of this.#waiting) {
       if (pooled.key !== key) continue;
       this.#waiting.delete(pooled);
       return pooled;
     }
+    const mould = this.#moulds.get(key);
+    return mould === undefined || this.#closed ? undefined : await this.#twinOf(mould);
+  }
+
+  /**
+   * A QEMU of that build and shape to make twins of that are filled; undefined when there is none yet: then one is made for
+   * the next who asks.
+   */
+  async blank(build: QemuBuild, shape: MachineShape): Promise<Blank | undefined> {
+    const { twinProgram, templates } = this.#settings;
+    if (this.#closed || twinProgram === undefined || !this.#hasTwins(build)) return undefined;
+    const key = await templateKey(build, shape, 'tap');
+    const known = this.#blanks.get(key);
+    if (known !== undefined) {
+      const blank = await Promise.race([known, undefined]);
+      if (blank === undefined || (await blank.alive())) return blank;
+      await this.#endBlank(key);
+    }
+    const making = (async (): Promise<Blank | undefined> => {
+      const template = await templates.obtain(build, shape);
+      if (template === undefined) return undefined;
+      return await this.#at((place) => Blank.make(build, template, place, { ...this.#settings, twinProgram }));
+    })().catch((error: unknown) => {
+      this.#settings.log(`no QEMU to wake machines with: ${messageOf(error)}`);
+      this.#blanks.delete(key);
+      return undefined;
+    });
+    this.#blanks.set(key, making);
     return undefined;
+  }
+
+  async #endBlank(key: string): Promise<void> {
+    const blank = await this.#blanks.get(key);
+    this.#blanks.delete(key);
+    await blank?.end();
+    if (blank !== undefined) this.#uids.delete(blank.uid);
   }
 
   /** The user id of a machine that was taken is a VM's by now, or nobody's. */
@@ -139,7 +159,7 @@ export class MachinePool {
 
   /** Demand falls without anything happening. */
   #lookAgain(): void {
-    if (this.#closed || this.#active > 0 || this.#waiting.size <= 1) return;
+    if (this.#closed || this.#active > 0 || this.#waiting.size + this.#moulds.size <= 1) return;
     this.#timer?.cancel();
     this.#timer = startTimer(DEMAND_MS, () => this.fillWhenQuiet());
   }
@@ -148,7 +168,13 @@ export class MachinePool {
     this.#closed = true;
     this.#timer?.cancel();
     await this.#filling;
+    await this.#endAll();
+  }
+
+  async #endAll(): Promise<void> {
     for (const pooled of this.#waiting) await this.#end(pooled);
+    for (const mould of this.#moulds.values()) await this.#endMould(mould);
+    for (const key of this.#blanks.keys()) await this.#endBlank(key);
   }
 
   /** Never rejects: a daemon that leaves waits for it. */
@@ -156,7 +182,7 @@ export class MachinePool {
     while (!this.#closed && this.#active === 0 && monotonicMs() >= this.#notBeforeMs) {
       try {
         if ((await availableMemoryBytes()) < LEAST_AVAILABLE_BYTES) {
-          for (const pooled of this.#waiting) await this.#end(pooled);
+          await this.#endAll();
           return;
         }
         const shape = await this.#wanted();
@@ -169,18 +195,24 @@ export class MachinePool {
     }
   }
 
+  #hasTwins(build: QemuBuild): boolean {
+    const { twinProgram } = this.#settings;
+    return twinProgram !== undefined && build.accelerator === 'tcg' && this.#twinFailures < MAX_TWIN_FAILURES;
+  }
+
   /** The shape that has too few machines for its demand. Ends those that fit no build or shape in demand. */
   async #wanted(): Promise<MachineShape | undefined> {
-    const { most } = this.#settings;
     const since = monotonicMs() - DEMAND_MS;
     while ((this.#starts[0]?.atMs ?? since) < since) this.#starts.shift();
     const build = await this.#settings.build();
+    const most = this.#hasTwins(build) ? this.#settings.mostTwins : this.#settings.most;
     const demand = new Map<string, { shape: MachineShape; count: number }>();
     for (const { shape } of [{ shape: DEFAULT_SHAPE }, ...this.#starts]) {
       const key = await templateKey(build, shape, 'tap');
       const known = demand.get(key);
       demand.set(key, { shape, count: (known?.count ?? 0) + 1 });
     }
+    for (const mould of this.#moulds.values()) if (!demand.has(mould.key)) await this.#endMould(mould);
     // More than were asked for in the last minute, or of a shape nobody asked for: their memory is needed elsewhere.
     const kept = new Map<string, number>();
     for (const pooled of this.#waiting) {
@@ -199,82 +231,83 @@ export class MachinePool {
   }
 
   async #make(shape: MachineShape): Promise<void> {
-    const { templates, folder: parent, freeUid } = this.#settings;
     const build = await this.#settings.build();
-    const [template, rehearsal] = [await templates.obtain(build, shape), await this.#settings.rehearsal()];
+    const key = await templateKey(build, shape, 'tap');
+    const { twinProgram, bridge } = this.#settings;
+    let fresh: FreshMachine | undefined;
+    if (twinProgram === undefined || !this.#hasTwins(build)) {
+      fresh = await this.#rehearsed(build, shape);
+    } else {
+      let mould = this.#moulds.get(key);
+      if (mould === undefined) {
+        const original = await this.#rehearsed(build, shape);
+        if (original === undefined) return;
+        mould = await Mould.of(key, original, twinProgram, bridge).catch(async (error: unknown) => {
+          await this.#giveUp({ folder: original.machine.identity.folder, uid: original.uid });
+          throw error;
+        });
+        this.#moulds.set(key, mould);
+      }
+      fresh = await this.#twinOf(mould);
+    }
+    if (fresh === undefined) return;
+    const pooled: PooledMachine = { ...fresh, key };
+    const onGone = (): void => {
+      if (this.#waiting.has(pooled)) void this.#replace(pooled);
+    };
+    pooled.machine.listen({ onGone, onQmpEvent: () => {} });
+    this.#waiting.add(pooled);
+    if (this.#closed) await this.#end(pooled);
+    else if (!(await pooled.machine.alive())) onGone();
+  }
+
+  /** One that has rehearsed by itself; undefined when there is no template, or nothing to rehearse with. */
+  async #rehearsed(build: QemuBuild, shape: MachineShape): Promise<FreshMachine | undefined> {
+    const template = await this.#settings.templates.obtain(build, shape);
+    const rehearsal = await this.#settings.rehearsal();
     if (template === undefined || rehearsal === undefined) {
       this.#notBeforeMs = monotonicMs() + PATIENCE_AFTER_FAILURE_MS;
-      return;
+      return undefined;
     }
-    const name = `s${randomBytes(6).toString('hex')}`;
-    const folder = `${parent}/${name}`;
-    const uid = freeUid();
-    this.#uids.add(uid);
+    return await this.#at((place) => makeRehearsed(build, template, rehearsal, place, this.#settings));
+  }
+
+  /** Undefined when it did not work out: then the mould is of no use. Never rejects. */
+  async #twinOf(mould: Mould): Promise<FreshMachine | undefined> {
     try {
-      await files.mkdir(folder, { mode: 0o700 });
-      await files.chown(folder, uid, uid);
-      const pooled = await this.#clone(build, template, rehearsal, { name, folder, uid });
-      if (this.#closed) await this.#end(pooled);
-      else this.#waiting.add(pooled);
+      const fresh = await this.#at((place) => mould.twin(place));
+      this.#twinFailures = 0;
+      return fresh;
     } catch (error) {
-      this.#uids.delete(uid);
-      await files.rm(folder, { recursive: true, force: true });
+      this.#twinFailures += 1;
+      const last =
+        this.#twinFailures === MAX_TWIN_FAILURES ? '; machines of the pool start on their own from now on' : '';
+      this.#settings.log(`a machine could not be made from its mould: ${messageOf(error)}${last}`);
+      await this.#endMould(mould);
+      return undefined;
+    }
+  }
+
+  /** @throws what `make` throws; then the place is nobody's */
+  async #at<T>(make: (place: Place) => Promise<T>): Promise<T> {
+    const place = {
+      folder: `${this.#settings.folder}/s${randomBytes(6).toString('hex')}`,
+      uid: this.#settings.freeUid(),
+    };
+    this.#uids.add(place.uid);
+    try {
+      await files.mkdir(place.folder, { mode: 0o700 });
+      await files.chown(place.folder, place.uid, place.uid);
+      return await make(place);
+    } catch (error) {
+      await this.#giveUp(place);
       throw error;
     }
   }
 
-  async #clone(
-    build: QemuBuild,
-    template: Template,
-    rehearsal: Rehearsal,
-    { name, folder, uid }: { readonly name: string; readonly folder: string; readonly uid: number },
-  ): Promise<PooledMachine> {
-    const { launcher, kvmGroup, bridge } = this.#settings;
-    const identity: QemuIdentity = { uid, group: kvmGroup };
-    const root = layOutRootDisk(rehearsal.layers);
-    const [rootDescriptor, dataDisk] = [`${folder}/root.vmdk`, `${folder}/data.img`];
-    await files.writeFileAtomic(rootDescriptor, root.descriptor, 0o644);
-    await rehearsal.makeDisk(dataDisk, uid);
-    const tap = `b${name}`;
-    const { shape } = template;
-    const machine = await RunningMachine.launch({
-      launcher,
-      build,
-      identity,
-      plug: { kind: 'tap', tap, bridge },
-      folder,
-      logFile: `${folder}/qemu.log`,
-      memory: { path: template.memory.path, sealed: true },
-      stateFile: template.stateFile,
-      run: {
-        name: `berth-${name}`,
-        memory: 'restored',
-        rootDescriptor,
-        dataDisk,
-        moreTranslationMib: REHEARSAL_MIB,
-        ...shape,
-      },
-    });
-    try {
-      let pooled: PooledMachine | undefined;
-      const onGone = (): void => {
-        if (pooled !== undefined && this.#waiting.has(pooled)) void this.#replace(pooled);
-      };
-      const agent = await machine.connect({ onGone, onQmpEvent: () => {} });
-      await machine.qmp.negotiate(CONTROL_DEADLINE_MS);
-      await machine.restore();
-      const link = new GuestLink(agent, { onOutput: () => {}, onExited: () => {}, onLog: () => {} });
-      const hello = await link.hello(false, HELLO_DEADLINE_MS);
-      await link.rehearse(rehearsalOf(root.extents, clockAt(nowMs(), hello.answeredNs)), rehearsal.args);
-      link.detach();
-      // Open still, and nobody's any more.
-      for (const path of [rootDescriptor, dataDisk]) await files.rm(path, { force: true });
-      pooled = { machine, agent, uid, tap, key: template.key };
-      return pooled;
-    } catch (error) {
-      await machine.kill();
-      throw error;
-    }
+  async #giveUp({ folder, uid }: Place): Promise<void> {
+    this.#uids.delete(uid);
+    await files.rm(folder, { recursive: true, force: true });
   }
 
   /** It ended while it waited. */
@@ -290,37 +323,14 @@ export class MachinePool {
   async #end(pooled: PooledMachine): Promise<void> {
     this.#waiting.delete(pooled);
     await pooled.machine.kill();
-    this.#uids.delete(pooled.uid);
-    await files.rm(pooled.machine.identity.folder, { recursive: true, force: true });
+    await this.#giveUp({ folder: pooled.machine.identity.folder, uid: pooled.uid });
   }
-}
 
-function rehearsalOf(
-  layers: readonly { readonly firstSector: number; readonly sectors: number }[],
-  clock: ReturnType<typeof clockAt>,
-): Parameters<GuestLink['rehearse']>[0] {
-  return {
-    hostname: 'rehearsal',
-    domainName: '',
-    hosts: '127.0.0.1\tlocalhost\n',
-    resolvConf: 'nameserver 127.0.0.1\n',
-    layers,
-    // A documentation network (RFC 5737), on a link that comes up for a moment and says nothing.
-    network: {
-      mac: '02:00:00:00:00:01',
-      address: '192.0.2.2',
-      prefixLength: 24,
-      gateway: '192.0.2.1',
-      mtu: 1500,
-    },
-    readonlyRoot: false,
-    tmpfs: [],
-    clock,
-    entropy: randomBytes(64),
-    shmBytes: 64 * MIB,
-    sysctls: {},
-    workingDirectory: '/',
-    machineId: `${'0'.repeat(32)}\n`,
-    productUuid: '',
-  };
+  /** Machines made of it go on. */
+  async #endMould(mould: Mould): Promise<void> {
+    if (this.#moulds.get(mould.key) !== mould) return;
+    this.#moulds.delete(mould.key);
+    await mould.end();
+    this.#uids.delete(mould.uid);
+  }
 }

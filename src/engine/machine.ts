@@ -21,6 +21,7 @@ import {
   DATA_DEVICE,
   dataNode,
   NETDEV,
+  placeholder,
   type QemuBuild,
   type QemuRun,
   qemuArguments,
@@ -32,6 +33,8 @@ import { QmpClient } from './qmp.ts';
 
 /** From spawn until both sockets answer; QEMU itself takes about 20 ms, a loaded host a hundred times that. */
 const CONNECT_DEADLINE_MS = 30_000;
+/** Between two looks whether a process that is being connected to is there still. */
+const LOOK_AGAIN_MS = 50;
 /** A state of 200 KiB takes 5 ms; a loaded host a hundred times that. */
 const RESTORE_DEADLINE_MS = 15_000;
 const SAVE_DEADLINE_MS = 15_000;
@@ -167,7 +170,8 @@ export class RunningMachine {
     this.#events = events;
     const { folder } = this.identity;
     let ended = false;
-    void this.#child?.ended.then(() => {
+    const isOver = new AbortController();
+    void (this.#child?.ended ?? untilGone(this.identity, isOver.signal)).then(() => {
       ended = true;
     });
     try {
@@ -199,6 +203,8 @@ export class RunningMachine {
         throw new BerthError('unavailable', 'qemu.ended', await this.lastWords(), { cause: error });
       }
       throw error;
+    } finally {
+      isOver.abort();
     }
   }
 
@@ -245,9 +251,14 @@ export class RunningMachine {
    */
   async saveDevices(path: string): Promise<void> {
     await Promise.all([
-      this.qmp.execute('stop'),
+      this.stop(),
       this.qmp.execute('xen-save-devices-state', { filename: path, live: false }, SAVE_DEADLINE_MS),
     ]);
+  }
+
+  /** From here on nothing of it changes any more, its disks included. Safe to call again. @throws qmp.* */
+  async stop(): Promise<void> {
+    await this.qmp.execute('stop');
   }
 
   /** Where the guest's memory lies in QEMU, as /proc writes it: hexadecimal, without 0x. @throws machine.no_memory (bug) */
@@ -279,14 +290,37 @@ export class RunningMachine {
 
   /** Gives the two disks of a machine from the pool what is behind them. @throws qmp.* */
   async attachDisks(rootDescriptor: string | undefined, dataDisk: string): Promise<void> {
-    const give = (node: BlockNode, device: string): Promise<unknown>[] => [
+    await Promise.all([
+      ...(rootDescriptor === undefined ? [] : this.#put(rootNode('root1', rootDescriptor), ROOT_DEVICE)),
+      ...this.#put(dataNode('data1', dataDisk), DATA_DEVICE),
+    ]);
+  }
+
+  /** Takes from the two disks of a machine what was behind them since its launch, and closes it. @throws qmp.* */
+  async detachDisks(): Promise<void> {
+    await Promise.all([
+      ...this.#put(placeholder('root0', true), ROOT_DEVICE),
+      ...this.#put(placeholder('data0', false), DATA_DEVICE),
+      ...['root', 'data'].map((node) => this.qmp.execute('blockdev-del', { 'node-name': node })),
+    ]);
+  }
+
+  #put(node: BlockNode, device: string): Promise<unknown>[] {
+    return [
       this.qmp.execute('blockdev-add', node),
       this.qmp.execute('qom-set', { path: device, property: 'drive', value: node['node-name'] }),
     ];
-    await Promise.all([
-      ...(rootDescriptor === undefined ? [] : give(rootNode('root1', rootDescriptor), ROOT_DEVICE)),
-      ...give(dataNode('data1', dataDisk), DATA_DEVICE),
-    ]);
+  }
+
+  /** Lets go of the guest channel; the control socket stays. */
+  hangUp(): void {
+    this.#agent?.destroy();
+  }
+
+  /** Connects the guest channel again. @throws socket.unreachable (unavailable) */
+  async callAgain(): Promise<Duplex> {
+    this.#agent = await connectUnix(agentSocketIn(this.identity.folder), CONNECT_DEADLINE_MS, () => true);
+    return this.#agent;
   }
 
   alive(): Promise<boolean> {
@@ -331,7 +365,7 @@ export class RunningMachine {
   async lastWords(): Promise<string> {
     const text = await tailOfFile(this.#logFile);
     const words = text.trim().split('\n').slice(-3).join('; ');
-    const how = await Promise.race([this.#child?.ended ?? Promise.resolve(undefined), sleep(1_000)]);
+    const how = this.#child === undefined ? undefined : await Promise.race([this.#child.ended, sleep(1_000)]);
     const status =
       how === undefined
         ? 'ended'
@@ -351,6 +385,11 @@ export class RunningMachine {
         : `does not answer (process state ${info.state})`;
     return `QEMU (pid ${this.identity.pid}) ${why}`;
   }
+}
+
+/** Of a process that is nobody's child here; resolves as well when it is no longer asked. */
+async function untilGone(identity: Machine, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted && (await isAlive(identity))) await sleep(LOOK_AGAIN_MS, signal).catch(() => {});
 }
 
 /** The last 4 KiB, or the reason why there are none. */

@@ -73,6 +73,8 @@ export interface EngineSettings {
   readonly launcher: string;
   /** Keeps and copies guests' memory: memory/memory.c. */
   readonly memoryProgram: string;
+  /** Makes twins of machines: twin/twin.c. Undefined where there are none: not root, or another processor. */
+  readonly twinProgram: string | undefined;
   readonly mkfsExt4: string;
   readonly qemuImg: string;
   /** First of the unprivileged uids, one per VM; undefined when berthd is not root and QEMU runs as the same user. */

@@ -132,7 +132,8 @@ export function dataNode(nodeName: string, path: string): BlockNode {
   return { driver: 'raw', 'node-name': nodeName, discard: 'unmap', 'detect-zeroes': 'unmap', file };
 }
 
-function placeholder(nodeName: string, readOnly: boolean): BlockNode {
+/** Behind a disk that has nothing yet. */
+export function placeholder(nodeName: string, readOnly: boolean): BlockNode {
   return { driver: 'null-co', 'node-name': nodeName, size: PLACEHOLDER_BYTES, 'read-only': readOnly };
 }
 

@@ -12,7 +12,8 @@ export class VmFolders {
 
   constructor(id: string, settings: EngineSettings) {
     this.state = `${settings.stateFolder}/vms/${id}`;
-    this.run = `${settings.runFolder}/vm/${shortId(id)}`;
+    // As long as the name of a machine of the pool: one takes the other's place in the arguments of a twin.
+    this.run = `${settings.runFolder}/vm/v${shortId(id)}`;
     this.#settings = settings;
   }
 

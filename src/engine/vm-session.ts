@@ -55,6 +55,15 @@ export interface FreezeOptions {
   readonly end: boolean;
 }
 
+export interface WakeSteps {
+  /** Called when the machine is connected, and empty. */
+  prepare(): Promise<void>;
+  /** Called when the machine is complete and about to run: from then on its files are the past. */
+  onFilled(): void;
+  /** Called when it runs; its guest has not answered yet. */
+  onRunning(): void;
+}
+
 export class VmSession {
   readonly machine: RunningMachine;
   readonly #host: SessionHost;
@@ -119,13 +128,12 @@ export class VmSession {
   /**
    * From a QEMU that was launched to start paused to a guest that goes on where it was put away.
    *
-   * @param onFilled - called when the machine is complete and about to run: from then on its files are the past.
-   * @param onRunning - called when it runs; its guest has not answered yet.
    * @throws what went wrong; before `onFilled` nothing has changed.
    */
-  async wakeUp(onFilled: () => void, onRunning: () => void): Promise<void> {
+  async wakeUp({ prepare, onFilled, onRunning }: WakeSteps): Promise<void> {
     const link = await this.#whileLaunching(async () => {
       const connected = await this.#connect();
+      await prepare();
       await this.machine.load();
       return connected;
     });
@@ -149,17 +157,15 @@ export class VmSession {
   }
 
   /**
-   * From a QEMU that was just launched, and is filled with the copy of a machine once `ready` settles, to a guest that has
-   * become this VM. Its processes are frozen and its cable is out: nothing of the original's speaks under its name.
+   * From a QEMU that holds the copy of a machine, or will when `run` is called, to a guest that has become this VM. Its
+   * processes are frozen and its cable is out: nothing of the original's speaks under its name.
    *
-   * @throws what went wrong on the way; why there is nothing to fill it with.
+   * @throws what went wrong on the way; what `run` throws.
    */
-  async become(ready: Promise<void>): Promise<void> {
+  async become(run: () => Promise<void>): Promise<void> {
     await this.#whileLaunching(async () => {
       const link = await this.#connect();
-      await this.machine.plug(false);
-      await ready;
-      await this.machine.restore();
+      await run();
       this.#host.reached('restoredMs');
       const greeted = link.hello(true, RESTORED_DEADLINE_MS);
       greeted.catch(() => {});
@@ -187,7 +193,7 @@ export class VmSession {
   }
 
   /** From there to processes that go on, with their output numbered from 0. */
-  async goOn(): Promise<void> {
+  async goOn(plugIn: () => Promise<void>): Promise<void> {
     const [link, hello] = [this.#link, this.#hello];
     if (link === undefined || hello === undefined)
       throw new BerthError('bug', 'session.order', 'a session goes on after it has become its VM');
@@ -195,7 +201,7 @@ export class VmSession {
       this.#host.execs.taken(process.id);
       link.resume(process.id, 0, 0);
     }
-    await this.machine.plug(true);
+    await plugIn();
     await link.thaw();
     this.#host.reached('processMs');
     if (!this.#over) this.#host.apply({ type: 'process_started' });

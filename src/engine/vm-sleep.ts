@@ -12,11 +12,17 @@
 import { BerthError, messageOf } from '#base';
 import { files } from '#platform';
 import type { VmEvent } from './lifecycle.ts';
-import { type LaunchPlan, RunningMachine } from './machine.ts';
+import type { RunningMachine } from './machine.ts';
 import type { SavedMachine, Transit, VmRecord } from './model.ts';
 import type { EnginePorts } from './ports.ts';
-import { checkSavedMachine, restoring, saveMachine } from './saved-machine.ts';
+import { checkSavedMachine, saveMachine } from './saved-machine.ts';
 import type { VmSession } from './vm-session.ts';
+
+export interface ObtainedToFill {
+  readonly machine: RunningMachine;
+  /** Called once it is connected, before it is filled. */
+  prepare(): Promise<void>;
+}
 
 /** What sleeping needs of the VM. */
 export interface SleepHost {
@@ -32,8 +38,8 @@ export interface SleepHost {
   /** The machine is the VM's from now on; it is stored with the next state. */
   setSession(session: VmSession | undefined): void;
   newSession(machine: RunningMachine): VmSession;
-  /** How its machine is launched, but for memory and state. */
-  plan(): Promise<LaunchPlan>;
+  /** A QEMU that waits to be filled with `saved`, with the VM's sockets and network. @throws qemu.*, process.*, network.* */
+  obtain(saved: SavedMachine): Promise<ObtainedToFill>;
   wake(): Promise<void>;
   /** Closes what a VM without a machine needs not keep open. */
   quieten(): Promise<void>;
@@ -117,7 +123,8 @@ export async function wakeUp(host: SleepHost): Promise<void> {
   try {
     await checkSavedMachine(saved);
     await files.chown(saved.memoryFile, uid, uid);
-    machine = await RunningMachine.launch({ ...(await host.plan()), ...restoring(saved) });
+    const obtained = await host.obtain(saved);
+    machine = obtained.machine;
     const session = host.newSession(machine);
     const onFilled = (): void => {
       if (host.record.state.name !== 'waking')
@@ -125,7 +132,7 @@ export async function wakeUp(host: SleepHost): Promise<void> {
       host.setSession(session);
       host.apply({ type: 'woke' });
     };
-    await session.wakeUp(onFilled, () => host.runs());
+    await session.wakeUp({ prepare: () => obtained.prepare(), onFilled, onRunning: () => host.runs() });
   } catch (error) {
     if (host.record.state.name === 'waking' || host.session === undefined) await machine?.kill();
     if (host.record.state.name === 'running') {

@@ -12,16 +12,26 @@ import type { GuestLink } from './guest-link.ts';
 import { decide, hasMachine, isUp, type VmEffect, type VmEvent } from './lifecycle.ts';
 import { type LaunchPlan, type NetworkPlug, RunningMachine } from './machine.ts';
 import type { MachinePool } from './machine-pool.ts';
-import type { BootStage, BootTimings, ExitFacts, Machine, NetworkAttachment, TerminalSize, VmRecord } from './model.ts';
+import type {
+  BootStage,
+  BootTimings,
+  ExitFacts,
+  Machine,
+  NetworkAttachment,
+  SavedMachine,
+  TerminalSize,
+  VmRecord,
+} from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
 import { ProcessLog } from './process-log.ts';
 import type { QemuBuild } from './qemu-command.ts';
 import type { Extent } from './root-disk.ts';
 import type { RunSource } from './run-source.ts';
+import { restoring } from './saved-machine.ts';
 import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
 import { type FreezeOptions, killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
-import { putToSleep, type SleepHost, wakeUp } from './vm-sleep.ts';
+import { type ObtainedToFill, putToSleep, type SleepHost, wakeUp } from './vm-sleep.ts';
 import {
   GLANCE_MS,
   guestUsedBytes,
@@ -283,7 +293,15 @@ export class Vm {
     this.#touchedAtMs = monotonicMs();
     while (this.#transit !== undefined) await this.#transit.catch(() => {});
     if (this.#record.state.name !== 'asleep') return;
-    await this.#inTransit(() => wakeUp(this.#sleepHost()));
+    await this.#inTransit(async () => {
+      // In turn with starts: many that wake at once would all be slow.
+      const leave = await this.#settings.gate.enter(new AbortController().signal);
+      try {
+        await wakeUp(this.#sleepHost());
+      } finally {
+        leave();
+      }
+    });
   }
 
   /** A command of `exec` runs, or the machine is being put away. */
@@ -336,15 +354,7 @@ export class Vm {
         this.#record = { ...this.#record, machine: session?.machine.identity };
       },
       newSession: (machine) => new VmSession(machine, this.#host()),
-      plan: async () => {
-        await this.#folders.prepareRun(this.#record.uid);
-        const extents = await this.#folders.writeRootDescriptor(this.#record, this.#ports);
-        const network = this.#record.network;
-        const own = network === undefined ? undefined : { ...network, tap: tapOf(this.#record.id) };
-        if (own !== undefined) this.#record = { ...this.#record, network: own };
-        const plan = this.#plan(await this.#settings.build(), extents, own, 'restored');
-        return { ...plan, run: { ...plan.run, startsPaused: true } };
-      },
+      obtain: (saved) => this.#toFill(saved),
       wake: () => this.#untilRunning(),
       runs: () => this.#milestones.woke(),
       afterwards: (work) => {
@@ -366,6 +376,30 @@ export class Vm {
       },
       happened: (action) => this.#happened(action, {}),
     };
+  }
+
+  /** A QEMU for a saved machine: a twin of one that waits for that, or one of its own. */
+  async #toFill(saved: SavedMachine): Promise<ObtainedToFill> {
+    const { record } = this;
+    await this.#folders.prepareRun(record.uid);
+    const extents = await this.#folders.writeRootDescriptor(record, this.#ports);
+    const network = record.network === undefined ? undefined : { ...record.network, tap: tapOf(record.id) };
+    if (network !== undefined) this.#record = { ...this.#record, network };
+    const build = await this.#settings.build();
+    const plan = this.#plan(build, extents, network, 'restored');
+    const blank = await this.#pool?.blank(build, record.spec);
+    try {
+      const machine = await blank?.twin(plan, saved);
+      const { rootDescriptor, dataDisk } = plan.run;
+      if (machine !== undefined && dataDisk !== undefined)
+        return { machine, prepare: () => machine.attachDisks(rootDescriptor, dataDisk) };
+    } catch (error) {
+      this.#ports.log(`VM ${record.name}: it wakes in a QEMU of its own: ${messageOf(error)}`);
+      await this.#folders.prepareRun(record.uid);
+    }
+    const run = { ...plan.run, startsPaused: true };
+    const machine = await RunningMachine.launch({ ...plan, run, ...restoring(saved) });
+    return { machine, prepare: async () => {} };
   }
 
   /** What the VM takes right now; undefined when it has no machine. */
@@ -652,9 +686,7 @@ export class Vm {
       await this.#folders.prepareRun(uid);
       const extents = await this.#folders.writeRootDescriptor(this.#record, this.#ports);
       if (source !== undefined) {
-        const session = await this.#resumed(build, extents, source);
-        if (session !== undefined) await session.goOn();
-        else await this.#ports.network?.detach(this.#record.id);
+        await this.#resume(build, extents, source);
         return;
       }
       if (!this.#isStarting(run)) this.#waiting.abort();
@@ -738,13 +770,15 @@ export class Vm {
     return await this.#settle(machine, 'boot', network, (session) => session.greet(false));
   }
 
-  /** From a machine that was put away, or is being put away: QEMU starts meanwhile. */
-  async #resumed(build: QemuBuild, extents: readonly Extent[], source: RunSource): Promise<VmSession | undefined> {
+  /** From a machine that was put away, or is being put away. */
+  async #resume(build: QemuBuild, extents: readonly Extent[], source: RunSource): Promise<void> {
     await source.prepare?.();
     const network = await this.#attached({ address: source.address });
     const plan = this.#plan(build, extents, network, 'restored');
-    const machine = await RunningMachine.launch({ ...plan, memory: source.memory, stateFile: source.stateFile });
-    return await this.#settle(machine, source.origin, network, (session) => session.become(source.ready));
+    const { machine, run, plugIn } = await source.obtain(plan);
+    const session = await this.#settle(machine, source.origin, network, (one) => one.become(run));
+    if (session !== undefined) await session.goOn(plugIn);
+    else await this.#ports.network?.detach(this.#record.id);
   }
 
   /** One way to a machine did not work out: nothing of it may be in the way of the next. @throws when the start is over */
