@@ -28,7 +28,7 @@ const CLAIMS: Readonly<Record<string, string>> = {
   live: 'live VMs of 128 MiB, each answering an exec within 1 s',
   'sweep-list': 'listing while they are swept',
   idle: 'processor an idle VM takes, of one core',
-  fork: 'fork of a 256 MiB VM → exec answered',
+  fork: 'fork of a warmed 256 MiB VM',
   wake: 'connection to a sleeping VM → first byte',
 };
 
