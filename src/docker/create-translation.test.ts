@@ -91,8 +91,8 @@ test('cpus and memory', () => {
   assert.deepEqual(cpus({ CpuQuota: 300_000 }), [3, 0]);
   assert.deepEqual(cpus({ CpuQuota: 100_000, CpuPeriod: 50_000 }), [2, 0]);
   assert.match(refusal({ HostConfig: { NanoCpus: 65e9 } }).message, /from 0\.01 to 64\.00/);
-  assert.equal(translate({ HostConfig: { Memory: 64 * MIB + 1 } }).spec.memoryBytes, 65 * MIB);
-  assert.match(refusal({ HostConfig: { Memory: 64 * MIB - 1 } }).message, /^Minimum memory limit allowed is 64MB/);
+  assert.equal(translate({ HostConfig: { Memory: 80 * MIB + 1 } }).spec.memoryBytes, 81 * MIB);
+  assert.match(refusal({ HostConfig: { Memory: 80 * MIB - 1 } }).message, /^Minimum memory limit allowed is 80MB/);
   assert.match(refusal({ HostConfig: { Memory: -1 } }).message, /^Minimum memory/);
 });
 

@@ -71,7 +71,7 @@ describe('docker run', () => {
 
   test('what the daemon refuses exits with 125, says why, and leaves nothing behind', async () => {
     const refused: [string[], RegExp][] = [
-      [['-m', '1m'], /Minimum memory limit allowed is 64MB/],
+      [['-m', '1m'], /Minimum memory limit allowed is 80MB/],
       [['--cpus', '1000'], /range of CPUs is from 0\.01 to/],
       [['-v', '/tmp:/x'], /HostConfig\.Binds \(-v\) is not supported yet/],
       [['--restart', 'always'], /the restart policy always is not supported yet/],

@@ -149,7 +149,7 @@ describe('the Engine API', () => {
 
   test('what a VM cannot be is refused with the field’s name', async () => {
     const refusals: [object, number, RegExp][] = [
-      [{ HostConfig: { Memory: 4_000_000 } }, 400, /^Minimum memory limit allowed is 64MB/],
+      [{ HostConfig: { Memory: 4_000_000 } }, 400, /^Minimum memory limit allowed is 80MB/],
       [{ HostConfig: { NanoCpus: 1e15 } }, 400, /range of CPUs is from 0\.01 to 64\.00/],
       [{ HostConfig: { Binds: ['/a:/b'] } }, 501, /HostConfig\.Binds \(-v\) is not supported yet/],
       [{ HostConfig: { Mounts: [{ Type: 'bind', Source: '/a', Target: '/b' }] } }, 501, /HostConfig\.Mounts/],
