@@ -189,7 +189,7 @@ describe('templates, without a pool', () => {
       await new Promise((resolve) => setTimeout(resolve, delayMs));
       let killed = 0;
       while (killed === 0 && !isOver) {
-        for (const { pid } of await findProcesses(`${daemon.runDir}/vm/${id.slice(0, 12)}/`)) {
+        for (const { pid } of await findProcesses(`${daemon.runDir}/vm/v${id.slice(0, 12)}/`)) {
           process.kill(pid, 'SIGKILL');
           killed = pid;
         }
