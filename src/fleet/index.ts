@@ -1,0 +1,1 @@
+export { libvirtDriver } from './drivers/libvirt/libvirt-driver.ts';
