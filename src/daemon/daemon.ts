@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import { dirname } from 'node:path';
 import * as v from 'valibot';
+import { apiHandler } from '#api';
 import { BerthError, messageOf } from '#base';
 import { type DockerContext, EventLog, serveDocker } from '#docker';
 import {
@@ -18,6 +19,7 @@ import {
   type VmHappening,
   type VmRecord,
 } from '#engine';
+import { Fleet, libvirtDriver } from '#fleet';
 import { busyboxImage, ImageService } from '#images';
 import { type BridgeIdentity, BridgeNetwork, UserNetwork } from '#network';
 import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
@@ -125,7 +127,14 @@ export async function startDaemon(
       daemonId: daemonId(records),
     },
   };
-  const server: Server = await serveDocker(context, { path: settings.socket, mode: 0o660 });
+  const fleet = await Fleet.open({
+    folder: settings.stateFolder,
+    drivers: [libvirtDriver],
+    holder: daemonId(records),
+    log,
+  });
+  const own = apiHandler({ fleet, version: VERSION, log });
+  const server: Server = await serveDocker(context, { path: settings.socket, mode: 0o660 }, own);
   // Known before the first start asks; a start that comes sooner waits for it.
   void build()
     .then((known) => templates?.obtain(known, DEFAULT_SHAPE))
@@ -139,6 +148,7 @@ export async function startDaemon(
       server.closeAllConnections();
       // One that fails leaves the others their turn: what they hold must not outlive the daemon.
       const steps: (() => Promise<void> | undefined)[] = [
+        () => fleet.close(),
         () => engine.close(),
         () => templates?.close(),
         () => bridge?.close(),
