@@ -110,9 +110,16 @@ export class Fleet {
     return source;
   }
 
+  /** Adds a source that belongs here, unless it is there already. */
+  ensureSource(given: AddSource): void {
+    if (!this.sources().some((source) => source.name === given.name)) this.addSource(given);
+  }
+
   /** Its VMs are gone unless another source shows them; their history stays. @throws source.not_found */
   async removeSource(name: string): Promise<void> {
     const source = this.#sources.named(name);
+    if (source.driver === 'berth')
+      throw new BerthError('conflict', 'source.own', `${name} is berth itself, which always knows its own VMs`);
     await this.#loops.get(source.id)?.stop();
     this.#loops.delete(source.id);
     const now = nowMs();

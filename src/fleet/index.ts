@@ -6,6 +6,7 @@ export {
   type PowerVerb,
   type SourceTarget,
 } from './driver.ts';
+export { berthDriver, OWN_URL, type OwnVms } from './drivers/berth/berth-driver.ts';
 export { libvirtDriver } from './drivers/libvirt/libvirt-driver.ts';
 export { type Check, Fleet, type LiveFigures } from './fleet.ts';
 export type { ChangeListing, IntervalListing } from './inventory/history-queries.ts';

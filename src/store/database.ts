@@ -23,8 +23,8 @@ const BUSY_MS = 5_000;
 /**
  * Opens the file, makes it when it is not there, and brings its layout up to date.
  *
- * Every change is durable against the death of the process at once, and against a power cut when the file system
- * honours fsync (write-ahead log, synchronous = FULL).
+ * Every change survives the death of the process at once. A power cut may take the last moments' changes, never a part of
+ * one (write-ahead log, synchronous = NORMAL): for what can be looked at again, unlike the records of records.ts.
  *
  * @param steps - the layout's history: step n takes version n to n + 1. Only ever appended to.
  * @throws store.newer (unsupported) when a newer berth wrote it; store.full (exhausted) from any change.
@@ -32,7 +32,7 @@ const BUSY_MS = 5_000;
 export function openDatabase(path: string, steps: readonly string[]): Database {
   const sqlite = new DatabaseSync(path);
   sqlite.exec(
-    `PRAGMA busy_timeout = ${BUSY_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;`,
+    `PRAGMA busy_timeout = ${BUSY_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;`,
   );
   const prepared = new Map<string, StatementSync>();
   const statement = (sql: string): StatementSync => {

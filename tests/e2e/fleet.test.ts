@@ -7,7 +7,7 @@ import { after, before, test } from 'node:test';
 import { startTestDaemon, type TestDaemon } from '#harness';
 import { runProcess } from '#platform';
 import { type RunningLibvirt, startLibvirt, writeDomain } from '../harness/libvirt.ts';
-import { eventually } from '../harness/vm-client.ts';
+import { createVm, eventually, startVm } from '../harness/vm-client.ts';
 
 const BERTH = new URL('../../berth', import.meta.url).pathname;
 const TEST = 'test:///default';
@@ -208,7 +208,7 @@ test('what is wrong with a source is said all at once, and nothing is stored', a
   assert.equal(wrong.exitCode, 1);
   for (const part of ['bad name!', 'carrier-pigeon', 'pin']) assert.ok(wrong.stderr.includes(part), wrong.stderr);
   assert.equal((await berth('source', 'add', 'again', url())).exitCode, 1);
-  assert.equal((await rows('source', 'ls')).length, 1);
+  assert.equal((await rows('source', 'ls')).length, 2);
 });
 
 test('the daemon killed with SIGKILL goes on where it was, and every VM has one open interval', async () => {
@@ -236,4 +236,31 @@ test("the OpenAPI document is served and names every call; what is not berth's o
   assert.equal((await daemon.call('DELETE', '/berth/v1/fleet/vms')).status, 405);
   assert.equal((await daemon.call('GET', '/berth/v1/fleet/at?time=2026-02-30')).status, 400);
   assert.equal((await daemon.call('GET', '/containers/json')).status, 200);
+});
+
+test("berth's own VMs are in the fleet as they are: their states, power verbs and counters", async () => {
+  await createVm(daemon, 'mine', 'exec sleep 600', { Memory: 134_217_728 });
+  await eventually('mine is known', DEADLINE_MS, async () => (await named('mine'))?.facts.powerState === 'off');
+  await startVm(daemon, 'mine');
+  await eventually('mine runs', DEADLINE_MS, async () => (await named('mine'))?.facts.powerState === 'running');
+  assert.match(
+    await said('fleet', 'ls', '--filter', 'source=berth'),
+    /mine +running +berth +\S+ +1 +128MiB +\S+ +\S+\.\S+ +virtio/,
+  );
+  const figures = await rows<{ name: string; cpuShare: number; memoryUsedBytes: number }>('fleet', 'top');
+  const own = figures.find((one) => one.name === 'mine');
+  assert.ok(own !== undefined && own.cpuShare >= 0 && own.memoryUsedBytes > 1_000_000, JSON.stringify(figures));
+  await said('fleet', 'pause', 'mine');
+  await eventually('mine is paused', DEADLINE_MS, async () => (await named('mine'))?.facts.powerState === 'paused');
+  await said('fleet', 'resume', 'mine');
+  await said('fleet', 'stop', 'mine', '--yes');
+  await eventually('mine is off', DEADLINE_MS, async () => (await named('mine'))?.facts.powerState === 'off');
+  await daemon.call('DELETE', '/containers/mine');
+  await eventually('mine is gone', DEADLINE_MS, async () => (await named('mine')) === undefined);
+  const states = (await rows<{ powerState: string }>('fleet', 'history', 'mine')).map((one) => one.powerState);
+  assert.deepEqual(
+    states.filter((state) => state !== 'stopping'),
+    ['off', 'running', 'paused', 'running', 'off'],
+  );
+  assert.equal((await berth('source', 'rm', 'berth')).exitCode, 1);
 });
