@@ -19,7 +19,7 @@ import {
   type VmHappening,
   type VmRecord,
 } from '#engine';
-import { berthDriver, Fleet, libvirtDriver, OWN_URL } from '#fleet';
+import { berthDriver, Fleet, libvirtDriver, OWN_URL, vsphereDriver } from '#fleet';
 import { busyboxImage, ImageService } from '#images';
 import { type BridgeIdentity, BridgeNetwork, UserNetwork } from '#network';
 import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
@@ -132,7 +132,11 @@ export async function startDaemon(
   };
   const fleet = await Fleet.open({
     folder: settings.stateFolder,
-    drivers: [berthDriver(await ownVms({ engine, news, version: VERSION, qemuVersion: qemu })), libvirtDriver],
+    drivers: [
+      berthDriver(await ownVms({ engine, news, version: VERSION, qemuVersion: qemu })),
+      libvirtDriver,
+      vsphereDriver,
+    ],
     holder: daemonId(records),
     log,
   });

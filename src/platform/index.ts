@@ -19,7 +19,9 @@ export {
 export {
   type HttpRequest,
   type HttpResponse,
+  type HttpsConnections,
   httpRequest,
+  httpsConnections,
   isLoopbackHost,
   translateHttpError,
 } from './http-client.ts';
@@ -46,5 +48,5 @@ export {
   terminalSize,
   writeTo,
 } from './terminal.ts';
-export { connectTls, fingerprintOf, pinProblem, type TlsTarget } from './tls.ts';
+export { connectTls, type TlsTarget } from './tls.ts';
 export { type TakenOver, type UnixRequest, type UnixResponse, unixRequest, unixUpgrade } from './unix-http.ts';

@@ -1,6 +1,6 @@
 /** TLS connections: verified by the machine's authorities, by a given one, or by the certificate's own fingerprint. */
-import { connect, type PeerCertificate, type TLSSocket } from 'node:tls';
-import { BerthError, errnoOf, messageOf } from '#base';
+import { connect, type TLSSocket } from 'node:tls';
+import { BerthError, messageOf } from '#base';
 
 export interface TlsTarget {
   readonly host: string;
@@ -20,13 +20,14 @@ export interface TlsTarget {
  * @throws tls.untrusted (unauthenticated) with the fingerprint that was found; socket.unreachable (unavailable).
  */
 export function connectTls(target: TlsTarget): Promise<TLSSocket> {
-  const { host, port, pin } = target;
+  const { host, port } = target;
   return new Promise((resolve, reject) => {
     const socket = connect({
       host,
       port,
       servername: /^[0-9.]+$|:/.test(host) ? '' : host,
-      rejectUnauthorized: pin === undefined,
+      // Judged below, before anything is sent: only so can the message name the certificate that was shown.
+      rejectUnauthorized: false,
       minVersion: 'TLSv1.2',
       ...(target.ca === undefined ? {} : { ca: target.ca }),
       ...(target.identity ?? {}),
@@ -36,11 +37,14 @@ export function connectTls(target: TlsTarget): Promise<TLSSocket> {
       target.deadlineMs,
     );
     socket.once('close', () => clearTimeout(timer));
-    const onError = (error: Error): void => reject(translate(error, socket, target));
+    const onError = (error: Error): void => {
+      const text = `cannot connect to ${host}:${port}: ${messageOf(error)}`;
+      reject(new BerthError('unavailable', 'socket.unreachable', text, { cause: error }));
+    };
     socket.once('error', onError);
     socket.once('secureConnect', () => {
       clearTimeout(timer);
-      const problem = pin === undefined ? undefined : pinProblem(socket.getPeerCertificate(), pin, `${host}:${port}`);
+      const problem = judge(socket, target);
       if (problem !== undefined) {
         socket.destroy();
         reject(problem);
@@ -53,35 +57,19 @@ export function connectTls(target: TlsTarget): Promise<TLSSocket> {
   });
 }
 
-/** The fingerprint of a server's certificate as berth writes it; undefined when there is none. */
-export function fingerprintOf(certificate: PeerCertificate | undefined): string | undefined {
-  const text = certificate?.fingerprint256;
-  return typeof text === 'string' ? text.replaceAll(':', '').toLowerCase() : undefined;
-}
-
-/** Why a certificate is not the pinned one; undefined when it is. */
-export function pinProblem(certificate: PeerCertificate, pin: string, where: string): BerthError | undefined {
-  const found = fingerprintOf(certificate);
-  if (found === pin) return undefined;
-  const text = `the certificate of ${where} is not the pinned one: expected sha256:${pin}, found sha256:${found ?? 'none'}`;
-  return new BerthError('unauthenticated', 'tls.untrusted', text, {
-    hint: 'if it was renewed on purpose, remove the source and add it with the new --pin',
-    facts: { found: found ?? '' },
-  });
-}
-
-function translate(error: Error, socket: TLSSocket, { host, port }: TlsTarget): BerthError {
+/** Why the server is not the one that is meant; undefined when it is. */
+function judge(socket: TLSSocket, { host, port, pin }: TlsTarget): BerthError | undefined {
+  const found = socket.getPeerCertificate().fingerprint256?.replaceAll(':', '').toLowerCase() ?? 'none';
   const where = `${host}:${port}`;
-  const code = errnoOf(error) ?? '';
-  const isTrust = /CERT|SELF_SIGNED|ALTNAME|UNABLE_TO|ISSUER/.test(code);
-  if (!isTrust) {
-    const text = `cannot connect to ${where}: ${messageOf(error)}`;
-    return new BerthError('unavailable', 'socket.unreachable', text, { cause: error });
+  const facts = { found };
+  if (pin !== undefined) {
+    if (found === pin) return undefined;
+    const text = `the certificate of ${where} is not the pinned one: expected sha256:${pin}, found sha256:${found}`;
+    const hint = 'if it was renewed on purpose, remove the source and add it with the new --pin';
+    return new BerthError('unauthenticated', 'tls.untrusted', text, { hint, facts });
   }
-  const found = fingerprintOf(socket.getPeerCertificate());
-  const hint = found === undefined ? undefined : `if that server is the right one, pin it: --pin sha256:${found}`;
-  return new BerthError('unauthenticated', 'tls.untrusted', `${where} is not trusted: ${messageOf(error)}`, {
-    ...(hint === undefined ? {} : { hint }),
-    cause: error,
-  });
+  if (socket.authorized) return undefined;
+  const text = `${where} is not trusted: ${messageOf(socket.authorizationError)}`;
+  const hint = `if that server is the right one, pin it: --pin sha256:${found}`;
+  return new BerthError('unauthenticated', 'tls.untrusted', text, { hint, facts });
 }
