@@ -142,13 +142,17 @@ export async function* jsonLines<T>(stream: Readable): AsyncGenerator<T> {
 async function refusal(response: UnixResponse): Promise<BerthError> {
   const text = await readText(response.body);
   let message = text.trim();
+  let hint: string | undefined;
   try {
-    message = (JSON.parse(text) as { message?: string }).message ?? message;
+    const told = JSON.parse(text) as { message?: string; hint?: string };
+    message = told.message ?? message;
+    hint = told.hint;
   } catch {
     // Not JSON: then the text itself is all there is to say.
   }
   const kind = KIND_OF_STATUS[response.status] ?? 'unavailable';
   return new BerthError(kind, 'engine.refused', message || `the daemon answered with status ${response.status}`, {
     facts: { status: response.status },
+    ...(hint === undefined ? {} : { hint }),
   });
 }

@@ -7,6 +7,7 @@ const images = () => import('./verbs/images.ts');
 const system = () => import('./verbs/system.ts');
 const vm = 'Virtual machines';
 const image = 'Images';
+const estate = 'The fleet';
 const engine = 'The engine';
 
 export const VERBS: readonly VerbEntry[] = [
@@ -93,6 +94,18 @@ export const VERBS: readonly VerbEntry[] = [
   { name: 'history', group: image, summary: 'show how an image was made', load: async () => (await images()).history },
   { name: 'search', group: image, summary: 'search a registry', load: async () => (await images()).search },
   { name: 'image prune', group: image, summary: 'remove images nobody uses', load: async () => (await images()).prune },
+  {
+    name: 'source',
+    group: estate,
+    summary: 'hypervisors whose VMs are known',
+    load: async () => (await import('./verbs/source.ts')).source,
+  },
+  {
+    name: 'fleet',
+    group: estate,
+    summary: 'all VMs of all hypervisors, where they are and were',
+    load: async () => (await import('./verbs/fleet.ts')).fleet,
+  },
   { name: 'events', group: engine, summary: 'show what happens', load: async () => (await system()).events },
   {
     name: 'info',

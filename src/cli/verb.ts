@@ -25,7 +25,7 @@ export interface Verb {
 
 export interface VerbEntry {
   readonly name: string;
-  readonly group: 'Virtual machines' | 'Images' | 'The engine';
+  readonly group: 'Virtual machines' | 'Images' | 'The fleet' | 'The engine';
   readonly summary: string;
   readonly load: () => Promise<Verb>;
 }

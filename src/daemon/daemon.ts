@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import { dirname } from 'node:path';
 import * as v from 'valibot';
+import { apiHandler } from '#api';
 import { BerthError, messageOf } from '#base';
 import { type DockerContext, EventLog, serveDocker } from '#docker';
 import {
@@ -18,6 +19,7 @@ import {
   type VmHappening,
   type VmRecord,
 } from '#engine';
+import { berthDriver, Fleet, libvirtDriver, OWN_URL, vsphereDriver } from '#fleet';
 import { busyboxImage, ImageService } from '#images';
 import { type BridgeIdentity, BridgeNetwork, UserNetwork } from '#network';
 import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
@@ -25,6 +27,7 @@ import { type Installation, identifyHost } from '#setup';
 import { lockFolder, openRecordStore, type RecordStore } from '#store';
 import { publishBootFiles, sweepBootFiles } from './boot-files.ts';
 import { DaemonMetrics } from './metrics.ts';
+import { OwnVmNews, ownVms } from './own-vms.ts';
 import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
 import type { DaemonSettings } from './settings.ts';
 import { openTemplates, poolSize } from './templates.ts';
@@ -70,6 +73,7 @@ export async function startDaemon(
   const events = new EventLog();
   const templates = await openTemplates(settings, installation, log);
   const metrics = new DaemonMetrics();
+  const news = new OwnVmNews();
   const counters = { pool: 0, clone: 0, boot: 0, cloneFailures: 0 };
   const startedAtMs = nowMs();
   const build = async () => ({ ...plan.build, accelerator: (await accelerators.verdict()).chosen });
@@ -78,10 +82,11 @@ export async function startDaemon(
     {
       network: bridge === undefined ? new UserNetwork() : networkPort(bridge),
       images: { layersOf: async (id) => (await images.rootDiskOf(id)).layers },
-      records: recordPort(records),
+      records: recordPort(records, (id) => news.tell(id)),
       onHappening: (happening) => {
         if (happening.action === 'start') metrics.started(happening.vm);
         events.add(eventOf(happening));
+        news.tell(happening.vm.id);
       },
       log,
     },
@@ -126,7 +131,19 @@ export async function startDaemon(
       daemonId: daemonId(records),
     },
   };
-  const server: Server = await serveDocker(context, { path: settings.socket, mode: 0o660 });
+  const fleet = await Fleet.open({
+    folder: settings.stateFolder,
+    drivers: [
+      berthDriver(await ownVms({ engine, news, version: VERSION, qemuVersion: qemu })),
+      libvirtDriver,
+      vsphereDriver,
+    ],
+    holder: daemonId(records),
+    log,
+  });
+  fleet.ensureSource({ name: 'berth', url: OWN_URL, allowPower: true });
+  const own = apiHandler({ fleet, version: VERSION, log });
+  const server: Server = await serveDocker(context, { path: settings.socket, mode: 0o660 }, own);
   // Known before the first start asks; a start that comes sooner waits for it.
   void build()
     .then((known) => templates?.obtain(known, DEFAULT_SHAPE))
@@ -140,6 +157,7 @@ export async function startDaemon(
       server.closeAllConnections();
       // One that fails leaves the others their turn: what they hold must not outlive the daemon.
       const steps: (() => Promise<void> | undefined)[] = [
+        () => fleet.close(),
         () => engine.close(),
         () => templates?.close(),
         () => bridge?.close(),
@@ -237,15 +255,28 @@ function networkPort(network: BridgeNetwork): NetworkPort {
   };
 }
 
-/** Records are written by this program alone and carry a version; a newer one is refused rather than misread. */
-function recordPort(records: RecordStore): {
+/**
+ * Records are written by this program alone and carry a version; a newer one is refused rather than misread.
+ *
+ * @param onChange - told of every VM whose record was written or taken away.
+ */
+function recordPort(
+  records: RecordStore,
+  onChange: (id: string) => void,
+): {
   save(record: VmRecord): void;
   remove(id: string): void;
   loadAll(): VmRecord[];
 } {
   return {
-    save: (record) => records.put('vm', record.id, record),
-    remove: (id) => records.remove('vm', id),
+    save: (record) => {
+      records.put('vm', record.id, record);
+      onChange(record.id);
+    },
+    remove: (id) => {
+      records.remove('vm', id);
+      onChange(id);
+    },
     loadAll: () =>
       records.list('vm').map(({ id, document }) => {
         const version = (document as { version?: unknown }).version;

@@ -1,21 +1,5 @@
-/** The one place where berth's kinds of error become Docker's HTTP statuses. */
-import { BerthError, type ErrorKind, messageOf } from '#base';
-
-const STATUS_OF: Readonly<Record<ErrorKind, number>> = {
-  invalid: 400,
-  not_found: 404,
-  conflict: 409,
-  not_modified: 304,
-  denied: 403,
-  unauthenticated: 401,
-  unsupported: 501,
-  unavailable: 500,
-  timeout: 504,
-  cancelled: 499,
-  exhausted: 507,
-  data_loss: 500,
-  bug: 500,
-};
+/** Errors in the words and statuses of Docker's API. */
+import { BerthError, messageOf, STATUS_OF_KIND } from '#base';
 
 /** Codes for which real dockerd answers otherwise than by kind. */
 const STATUS_OF_CODE: Readonly<Record<string, number>> = {
@@ -40,7 +24,7 @@ export interface Problem {
 /** Status and text for the wire. The hint goes with the message: Docker's clients show nothing else. */
 export function problemOf(error: unknown): Problem {
   if (!(error instanceof BerthError)) return { status: 500, message: messageOf(error) };
-  const status = STATUS_OF_CODE[error.code] ?? STATUS_OF[error.kind];
+  const status = STATUS_OF_CODE[error.code] ?? STATUS_OF_KIND[error.kind];
   const isBare = error.hint === undefined || EXACT_TEXT.has(error.code);
   return { status, message: isBare ? error.message : `${error.message} (${error.hint})` };
 }

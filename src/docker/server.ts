@@ -31,9 +31,11 @@ export function allRoutes(context: DockerContext): Route[] {
   ];
 }
 
+/** @param front - sees every plain request first, and says whether it has taken it. */
 export function serveDocker(
   context: DockerContext,
   listener: { path: string; mode: number; gid?: number | undefined },
+  front: (request: IncomingMessage, response: ServerResponse) => boolean = () => false,
 ): Promise<Server> {
   const match = compileRoutes(allRoutes(context));
   const headers = Object.entries(standardHeaders(context.facts.version));
@@ -72,7 +74,9 @@ export function serveDocker(
   };
 
   return serveHttp(listener, {
-    onRequest: (request, response) => answer(request, response, undefined),
+    onRequest: (request, response) => {
+      if (!front(request, response)) answer(request, response, undefined);
+    },
     onUpgrade: (request, socket, head) => answer(request, undefined, { socket, head }),
   });
 }

@@ -6,6 +6,7 @@ import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request a
 import { Agent as HttpsAgent, request as requestTls } from 'node:https';
 import type { Readable } from 'node:stream';
 import { BerthError, errnoOf, messageOf } from '#base';
+import { connectTls } from './tls.ts';
 
 export interface HttpRequest {
   readonly url: URL;
@@ -13,6 +14,8 @@ export interface HttpRequest {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Uint8Array;
   readonly signal?: AbortSignal;
+  /** Connections of one server with a trust of their own; without them the machine's authorities decide. */
+  readonly through?: HttpsConnections;
   /** Milliseconds without a byte in either direction after which the connection counts as lost. Default 60,000. */
   readonly idleMs?: number;
 }
@@ -34,6 +37,28 @@ const loopbackAgent = new HttpAgent(agentOptions);
 const plainAgent = new HttpAgent({ ...agentOptions, proxyEnv: process.env });
 const loopbackTlsAgent = new HttpsAgent(agentOptions);
 const tlsAgent = new HttpsAgent({ ...agentOptions, proxyEnv: process.env });
+
+/** Connections to one server, kept between requests, whose certificate was judged before the first byte was sent. */
+export interface HttpsConnections {
+  readonly agent: HttpsAgent;
+  close(): void;
+}
+
+/** How long a server may take to be connected and judged. */
+const CONNECT_DEADLINE_MS = 15_000;
+
+/** @param pin - SHA-256 of the one certificate that is accepted; without it the machine's authorities decide. */
+export function httpsConnections(server: { host: string; port: number; pin: string | undefined }): HttpsConnections {
+  const agent = new HttpsAgent(agentOptions);
+  agent.createConnection = (_options, done) => {
+    connectTls({ ...server, deadlineMs: CONNECT_DEADLINE_MS }).then(
+      (socket) => done?.(null, socket),
+      (error: Error) => done?.(error, undefined as never),
+    );
+    return undefined;
+  };
+  return { agent, close: () => agent.destroy() };
+}
 
 /** Whether a host name or address can only be this machine: 127.0.0.0/8, ::1, localhost. */
 export function isLoopbackHost(host: string): boolean {
@@ -58,7 +83,7 @@ export function httpRequest(options: HttpRequest): Promise<HttpResponse> {
       request = (isTls ? requestTls : requestPlain)(url, {
         method: options.method ?? 'GET',
         headers,
-        agent,
+        agent: options.through?.agent ?? agent,
         ...(signal === undefined ? {} : { signal }),
       });
     } catch (error) {

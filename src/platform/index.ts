@@ -19,7 +19,9 @@ export {
 export {
   type HttpRequest,
   type HttpResponse,
+  type HttpsConnections,
   httpRequest,
+  httpsConnections,
   isLoopbackHost,
   translateHttpError,
 } from './http-client.ts';
@@ -32,6 +34,7 @@ export {
   type Socket,
   serveHttp,
 } from './http-server.ts';
+export { type PipedOptions, spawnPiped } from './piped-process.ts';
 export { type RunOptions, type RunResult, runChecked, runInForeground, runProcess } from './process.ts';
 export { connectTcp, connectUnix, joinTcp, type PortReservation, reservePort } from './sockets.ts';
 export {
@@ -45,4 +48,5 @@ export {
   terminalSize,
   writeTo,
 } from './terminal.ts';
+export { connectTls, type TlsTarget } from './tls.ts';
 export { type TakenOver, type UnixRequest, type UnixResponse, unixRequest, unixUpgrade } from './unix-http.ts';

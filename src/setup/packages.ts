@@ -32,6 +32,15 @@ export const testPackages: readonly DebianPackage[] = [
   { name: 'bsdutils', provides: '/usr/bin/script', why: 'a terminal for the docker CLI' },
   { name: 'procps', provides: '/usr/bin/ps', why: 'looking at processes from outside' },
   { name: 'curl', provides: '/usr/bin/curl', why: 'an outside client of published ports' },
+  { name: 'libvirt-daemon', provides: '/usr/sbin/libvirtd', why: 'the libvirt that discovery is tested against' },
+  { name: 'libvirt-daemon-driver-qemu', provides: '/usr/bin/virt-qemu-run', why: 'libvirt with QEMU' },
+  { name: 'golang-go', provides: '/usr/bin/go', why: 'compiles the vSphere simulator' },
+  {
+    name: 'golang-github-vmware-govmomi-dev',
+    provides: '/usr/share/gocode/src/github.com/vmware/govmomi/simulator/model.go',
+    why: 'the vSphere simulator',
+  },
+  { name: 'libvirt-clients', provides: '/usr/bin/virsh', why: "libvirt's own view, to compare with" },
 ];
 
 export async function missingPackages(wanted: readonly DebianPackage[]): Promise<DebianPackage[]> {

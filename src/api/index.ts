@@ -1,0 +1,1 @@
+export { type ApiHandler, apiHandler } from './server.ts';

@@ -1,0 +1,162 @@
+/** What berth's own API gives, as schemas: the OpenAPI document shows them, and tests hold answers to them. */
+import * as v from 'valibot';
+
+const text = v.string();
+const count = v.pipe(v.number(), v.integer());
+const instant = v.pipe(count, v.description('milliseconds since 1970, UTC'));
+const optionalText = v.nullable(text);
+const optionalNumber = v.nullable(v.number());
+
+export const DiskSchema = v.object({
+  name: text,
+  format: optionalText,
+  capacityBytes: optionalNumber,
+  allocatedBytes: optionalNumber,
+  datastore: optionalText,
+  path: optionalText,
+});
+
+export const FactsSchema = v.object({
+  nativeId: text,
+  uuid: optionalText,
+  name: text,
+  powerState: text,
+  hostId: optionalText,
+  vcpus: optionalNumber,
+  memoryBytes: optionalNumber,
+  disks: v.array(DiskSchema),
+  nics: v.array(v.object({ mac: optionalText, network: optionalText, model: optionalText, addresses: v.array(text) })),
+  guestOs: optionalText,
+  firmware: optionalText,
+  tools: optionalText,
+  tags: v.array(text),
+  createdAtMs: optionalNumber,
+  virtualization: v.object({
+    mode: text,
+    accelerator: optionalText,
+    paravirtual: v.array(text),
+    emulated: v.array(text),
+  }),
+});
+
+export const VmSchema = v.object({
+  id: v.pipe(text, v.description("berth's own id: v12")),
+  name: text,
+  uuid: optionalText,
+  source: v.pipe(text, v.description('the source whose word counts')),
+  isStale: v.pipe(v.boolean(), v.description('its source does not answer; the facts are the last ones known')),
+  host: optionalText,
+  owner: optionalText,
+  facts: FactsSchema,
+  firstSeenMs: instant,
+  changedMs: instant,
+  goneMs: v.nullable(instant),
+});
+
+export const SightingSchema = v.object({
+  source: text,
+  isStale: v.boolean(),
+  nativeId: text,
+  facts: FactsSchema,
+  firstSeenMs: instant,
+  changedMs: instant,
+  goneMs: v.nullable(instant),
+});
+
+const InstantSchema = v.object({
+  atMs: instant,
+  observedMs: v.pipe(count, v.description('when berth learned of it')),
+  notBeforeMs: v.pipe(count, v.description('it had not happened yet then')),
+  how: v.picklist(['event', 'poll']),
+});
+
+export const IntervalSchema = v.object({
+  vm: text,
+  name: text,
+  source: text,
+  host: optionalText,
+  powerState: text,
+  vcpus: optionalNumber,
+  memoryBytes: optionalNumber,
+  diskBytes: optionalNumber,
+  owner: optionalText,
+  causes: v.array(text),
+  movedFrom: optionalText,
+  opened: InstantSchema,
+  closed: v.nullable(InstantSchema),
+});
+
+export const ChangeSchema = v.object({
+  vm: text,
+  name: text,
+  source: text,
+  atMs: instant,
+  how: v.picklist(['event', 'poll']),
+  field: text,
+  before: optionalText,
+  after: optionalText,
+});
+
+export const SourceSchema = v.object({
+  id: count,
+  name: text,
+  url: text,
+  driver: text,
+  pin: optionalText,
+  allowPower: v.boolean(),
+  everyMs: count,
+  addedMs: instant,
+  state: v.picklist(['new', 'up', 'down']),
+  sinceMs: instant,
+  okMs: v.nullable(instant),
+  problem: v.nullable(v.object({ kind: text, code: text, message: text, hint: v.optional(text) })),
+  fingerprint: v.nullable(v.object({ product: text, version: text, endpoint: text, limits: v.array(text) })),
+  hasSecret: v.boolean(),
+});
+
+export const CheckSchema = v.object({ what: text, verdict: v.picklist(['ok', 'refused', 'absent']), told: text });
+
+export const HostSchema = v.object({
+  source: text,
+  isStale: v.boolean(),
+  facts: v.object({
+    nativeId: text,
+    name: text,
+    uuid: optionalText,
+    cpuModel: optionalText,
+    threads: optionalNumber,
+    memoryBytes: optionalNumber,
+    hypervisor: text,
+    hypervisorVersion: optionalText,
+    architecture: optionalText,
+    uptimeSeconds: optionalNumber,
+  }),
+  vms: count,
+  lastSeenMs: instant,
+});
+
+export const FiguresSchema = v.object({
+  vm: text,
+  name: text,
+  source: text,
+  host: optionalText,
+  cpuShare: v.pipe(optionalNumber, v.description('of one processor: 2 is two of them')),
+  memoryUsedBytes: optionalNumber,
+  diskReadBytesPerSecond: optionalNumber,
+  diskWrittenBytesPerSecond: optionalNumber,
+  receivedBytesPerSecond: optionalNumber,
+  sentBytesPerSecond: optionalNumber,
+});
+
+export const CountSchema = v.object({ source: text, state: text, vms: count });
+
+export const pageOf = <Schema extends v.GenericSchema>(items: Schema) =>
+  v.object({ items: v.array(items), next: v.pipe(optionalText, v.description('for "after"; null on the last page')) });
+
+export const ProblemSchema = v.object({
+  kind: text,
+  code: text,
+  message: text,
+  hint: v.optional(text),
+  facts: v.record(text, v.union([text, v.number(), v.boolean()])),
+});

@@ -1,0 +1,172 @@
+/** The engine's VMs as the fleet's driver for berth itself asks for them. */
+import { BerthError } from '#base';
+import { type Engine, isUp, type Vm, type VmState } from '#engine';
+import type { OwnVms, PowerVerb } from '#fleet';
+import { files, hostFacts, hostUptimeMs, nowMs, startTimer } from '#platform';
+
+const POWER_OF: Readonly<Record<VmState['name'], string>> = {
+  created: 'off',
+  starting: 'running',
+  running: 'running',
+  paused: 'paused',
+  asleep: 'suspended',
+  waking: 'suspended',
+  ending: 'stopping',
+  exited: 'off',
+  removing: 'stopping',
+  dead: 'off',
+};
+/** SIGKILL. */
+const KILL = 9;
+
+/** Tells listeners which own VMs may have changed, once the engine is done with what it is doing to them. */
+export class OwnVmNews {
+  readonly #listeners = new Set<(nativeId: string) => void>();
+  readonly #waiting = new Set<string>();
+
+  listen(listener: (nativeId: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  tell(nativeId: string): void {
+    if (this.#waiting.size === 0) startTimer(0, () => this.#flush());
+    this.#waiting.add(nativeId);
+  }
+
+  #flush(): void {
+    const ids = [...this.#waiting];
+    this.#waiting.clear();
+    for (const id of ids) for (const listener of this.#listeners) listener(id);
+  }
+}
+
+export interface OwnVmParts {
+  readonly engine: Engine;
+  readonly news: OwnVmNews;
+  readonly version: string;
+  readonly qemuVersion: string;
+}
+
+export async function ownVms({ engine, news, version, qemuVersion }: OwnVmParts): Promise<OwnVms> {
+  const host = hostFacts();
+  const bootedAtMs = nowMs() - (await hostUptimeMs());
+  const diskBytes = await diskSizes(engine);
+  const actions: Readonly<Partial<Record<PowerVerb, (vm: Vm) => Promise<void>>>> = {
+    start: (vm) => vm.start(),
+    stop: (vm) => vm.kill(KILL),
+    shutdown: (vm) => vm.stop(),
+    reboot: (vm) => vm.restart({}),
+    pause: (vm) => vm.pause(),
+    resume: (vm) => vm.unpause(),
+  };
+  const find = (nativeId: string): Vm | undefined => engine.list().find((vm) => vm.record.id === nativeId);
+  return {
+    version,
+    host: () => ({
+      nativeId: host.hostName,
+      name: host.hostName,
+      uuid: null,
+      cpuModel: host.cpuModel,
+      threads: host.cpus,
+      memoryBytes: host.memoryBytes,
+      hypervisor: 'QEMU',
+      hypervisorVersion: qemuVersion,
+      architecture: host.architecture,
+      uptimeSeconds: Math.round((nowMs() - bootedAtMs) / 1_000),
+    }),
+    list: () => engine.list().map((vm) => factsOf(vm, { hostName: host.hostName, diskBytes })),
+    find: (nativeId) => {
+      const vm = find(nativeId);
+      return vm === undefined ? undefined : factsOf(vm, { hostName: host.hostName, diskBytes });
+    },
+    onChange: (listener) => news.listen(listener),
+    verbs: Object.keys(actions) as PowerVerb[],
+    act: async (verb, nativeId) => {
+      const vm = find(nativeId);
+      if (vm === undefined)
+        throw new BerthError('not_found', 'vm.not_found', `berth has no VM ${nativeId.slice(0, 12)}`);
+      await actions[verb]?.(vm);
+    },
+    samples: async () => {
+      const running = engine.list().filter((vm) => isUp(vm.record.state));
+      const samples = await Promise.all(running.map(sampleOf));
+      return samples.flatMap((sample) => sample ?? []);
+    },
+  };
+}
+
+/** Sizes of writable disks do not change: read once for each VM. */
+async function diskSizes(engine: Engine): Promise<(vm: Vm) => number | null> {
+  const known = new Map<string, number>();
+  const read = async (vm: Vm): Promise<void> => {
+    const facts = await files.stat(vm.diskPath).catch(() => undefined);
+    if (facts !== undefined) known.set(vm.record.id, facts.size);
+  };
+  await Promise.all(engine.list().map(read));
+  return (vm) => {
+    const asked = vm.record.spec.diskBytes;
+    return known.get(vm.record.id) ?? (asked > 0 ? asked : null);
+  };
+}
+
+function factsOf(vm: Vm, place: { hostName: string; diskBytes: (vm: Vm) => number | null }): Record<string, unknown> {
+  const { record } = vm;
+  const { spec, network } = record;
+  const nic =
+    network === undefined
+      ? []
+      : [{ mac: network.mac, network: network.bridge, model: 'virtio-net', addresses: [network.address] }];
+  return {
+    nativeId: record.id,
+    // Clones of one template have one UUID in common: it identifies nothing.
+    uuid: null,
+    name: record.name,
+    powerState: POWER_OF[record.state.name],
+    hostId: place.hostName,
+    vcpus: spec.vcpus,
+    memoryBytes: spec.memoryBytes,
+    disks: [
+      {
+        name: 'data',
+        format: 'raw',
+        capacityBytes: place.diskBytes(vm),
+        allocatedBytes: null,
+        datastore: null,
+        path: vm.diskPath,
+      },
+    ],
+    nics: nic,
+    guestOs: spec.imageReference,
+    firmware: 'kernel',
+    tools: isUp(record.state) ? 'guest program' : null,
+    tags: Object.entries(spec.labels).map(([name, value]) => (value === '' ? name : `${name}=${value}`)),
+    createdAtMs: record.createdAtMs,
+    virtualization: {
+      mode: 'virtio',
+      accelerator: record.machine?.accelerator ?? null,
+      paravirtual: ['console:virtio-serial', 'disk:virtio', 'network:virtio'],
+      emulated: [],
+    },
+  };
+}
+
+async function sampleOf(vm: Vm): Promise<Awaited<ReturnType<OwnVms['samples']>>[number] | undefined> {
+  const usage = await vm.usage().catch(() => undefined);
+  if (usage === undefined) return undefined;
+  const whole = (value: number | undefined): bigint | null => (value === undefined ? null : BigInt(Math.trunc(value)));
+  const sum = (key: 'readBytes' | 'writtenBytes' | 'readOperations' | 'writeOperations'): bigint =>
+    usage.disks.reduce((total, disk) => total + BigInt(disk[key]), 0n);
+  return {
+    nativeId: vm.record.id,
+    atMs: usage.atMs,
+    cpuNanoseconds: whole(usage.cpuUserNs + usage.cpuSystemNs),
+    memoryUsedBytes: whole(usage.guest?.usedBytes ?? usage.memory?.residentBytes),
+    diskReadBytes: sum('readBytes'),
+    diskWrittenBytes: sum('writtenBytes'),
+    diskReads: sum('readOperations'),
+    diskWrites: sum('writeOperations'),
+    receivedBytes: whole(usage.network?.received.bytes),
+    sentBytes: whole(usage.network?.sent.bytes),
+  };
+}

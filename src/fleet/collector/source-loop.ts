@@ -1,0 +1,245 @@
+/**
+ * One source, kept up with: connect, hear its events, look at all of it now and then, and begin again when it fails.
+ *
+ *     away ─open─▶ looking ─▶ listening ─(time, events missed)─▶ looking …
+ *       ▲            └───── failed: marked down, its facts stay ─────┘
+ *       └── waits longer after each failure in a row
+ *
+ * Events that come while a look is under way are written at once, and what the look says about the same VMs is left
+ * out: it may be older.
+ */
+import { BerthError, messageOf } from '#base';
+import { monotonicMs, nowMs } from '#platform';
+import type { DriverSession, FleetDriver, SourceTarget, VmChange } from '../driver.ts';
+import type { HypervisorHost, VmFacts } from '../facts.ts';
+import type { Moment } from '../inventory/intervals.ts';
+import type { Inventory } from '../inventory/inventory.ts';
+import type { Source, SourceTable } from '../inventory/sources.ts';
+import { Mailbox } from './mailbox.ts';
+import { failuresAfter, waitAfterFailure } from './pace.ts';
+
+const OPEN_DEADLINE_MS = 30_000;
+/** 10,000 VMs of a vCenter that is busy take a minute or two. */
+const LOOK_DEADLINE_MS = 10 * 60_000;
+/** Where events tell what changes, everything is looked at only to be sure. */
+const SURE_EVERY_MS = 5 * 60_000;
+/** A collector that died gives its sources up after this; a living one renews in each turn of its loop. */
+export const LEASE_MS = 30_000;
+const RENEW_MS = 10_000;
+
+export interface LoopParts {
+  readonly inventory: Inventory;
+  readonly sources: SourceTable;
+  readonly driver: FleetDriver;
+  /** Read anew at each try: credentials may have been replaced. @throws what the vault throws. */
+  readonly target: () => SourceTarget;
+  /** This collector's name, the same after a restart. */
+  readonly holder: string;
+  readonly log: (line: string) => void;
+}
+
+export class SourceLoop {
+  readonly source: Source;
+  readonly #parts: LoopParts;
+  readonly #stopping = new AbortController();
+  #mailbox = new Mailbox();
+  #session: DriverSession | undefined;
+  #done: Promise<void> = Promise.resolve();
+  /** Native ids that events told of during the look that is under way. */
+  #overtaken: Set<string> | undefined;
+
+  constructor(source: Source, parts: LoopParts) {
+    this.source = source;
+    this.#parts = parts;
+  }
+
+  start(): void {
+    this.#done = this.#run().catch((error: unknown) =>
+      this.#parts.log(`bug: source ${this.source.name}: ${messageOf(error)}`),
+    );
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new BerthError('cancelled', 'source.stopped', `source ${this.source.name} is left`));
+    this.#mailbox.end();
+    await this.#done;
+  }
+
+  /** The session of a source that is up. @throws source.down (unavailable) */
+  session(): DriverSession {
+    if (this.#session !== undefined) return this.#session;
+    throw new BerthError('unavailable', 'source.down', `source ${this.source.name} is not reached just now`, {
+      hint: `berth source test ${this.source.name} says why`,
+    });
+  }
+
+  askForLook(): void {
+    this.#mailbox.askForLook();
+  }
+
+  get #isStopping(): boolean {
+    return this.#stopping.signal.aborted;
+  }
+
+  async #run(): Promise<void> {
+    let failures = 0;
+    while (!this.#isStopping) {
+      const began = monotonicMs();
+      let waitMs: number;
+      try {
+        if (!this.#renewLease()) waitMs = RENEW_MS;
+        else {
+          await this.#attend();
+          waitMs = 0;
+        }
+      } catch (error) {
+        if (this.#isStopping) break;
+        const failure = asBerthError(error);
+        failures = failuresAfter(failures, monotonicMs() - began);
+        this.#markDown(failure);
+        waitMs = waitAfterFailure(failures, failure.kind, Math.random());
+      }
+      // A new one: the session's is over. Asked to look, it does not wait the whole time.
+      this.#mailbox = new Mailbox();
+      if (waitMs > 0 && !this.#isStopping) await this.#mailbox.next(waitMs);
+    }
+    this.#parts.inventory.giveLeaseBack(this.source.id, this.#parts.holder);
+  }
+
+  /** One session, from its beginning to its end. Returns only when it is told to stop. */
+  async #attend(): Promise<void> {
+    const { driver, sources } = this.#parts;
+    const patience = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(OPEN_DEADLINE_MS)]);
+    const session = await withDeadline(driver.open(this.#parts.target(), patience), patience);
+    const mailbox = this.#mailbox;
+    let failure: BerthError | undefined;
+    void session.ended.then((reason) => {
+      failure = reason;
+      mailbox.end();
+    });
+    try {
+      sources.setFingerprint(this.source.id, await session.fingerprint());
+      await session.events?.watch((change) => this.#hear(change));
+      this.#session = session;
+      await this.#listen(session, mailbox);
+      if (failure !== undefined && !this.#isStopping) throw failure;
+    } finally {
+      this.#session = undefined;
+      await session.close();
+    }
+  }
+
+  async #listen(session: DriverSession, mailbox: Mailbox): Promise<void> {
+    const everyMs = session.events === undefined ? this.source.everyMs : Math.max(SURE_EVERY_MS, this.source.everyMs);
+    let nextLook = monotonicMs();
+    for (;;) {
+      const dueMs = nextLook - monotonicMs();
+      const wake = dueMs <= 0 ? 'look' : await mailbox.next(Math.min(dueMs, RENEW_MS));
+      if (wake === 'over' || this.#isStopping) return;
+      if (!this.#renewLease())
+        throw new BerthError('conflict', 'fleet.lease_lost', 'another collector has this source');
+      if (wake === 'change') for (const change of mailbox.take()) this.#write(change);
+      else if (wake === 'look') {
+        await this.#look(session);
+        nextLook = monotonicMs() + everyMs;
+      }
+    }
+  }
+
+  #hear(change: VmChange): void {
+    this.#mailbox.add(change);
+    if (this.#overtaken === undefined) return;
+    if (change.kind === 'seen') this.#overtaken.add(change.vm.nativeId);
+    else if (change.kind !== 'missed') this.#overtaken.add(change.nativeId);
+    // The look is waiting for an answer: there is time to write.
+    for (const one of this.#mailbox.take()) this.#write(one);
+  }
+
+  #write(change: VmChange): void {
+    const { inventory, holder } = this.#parts;
+    inventory.apply({
+      sourceId: this.source.id,
+      observation: { kind: 'change', change },
+      moment: this.#moment('event'),
+      holder,
+    });
+  }
+
+  async #look(session: DriverSession): Promise<void> {
+    const patience = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LOOK_DEADLINE_MS)]);
+    const hosts: HypervisorHost[] = [];
+    const vms: VmFacts[] = [];
+    const unread: string[] = [];
+    const overtaken = new Set<string>();
+    this.#overtaken = overtaken;
+    const take = (isComplete: boolean): void => {
+      const { inventory, holder } = this.#parts;
+      const told = vms.filter((vm) => !overtaken.has(vm.nativeId));
+      const observation = { kind: 'snapshot' as const, vms: told, unread: [...unread, ...overtaken], isComplete };
+      inventory.apply({ sourceId: this.source.id, observation, hosts, moment: this.#moment('poll'), holder });
+    };
+    try {
+      for await (const page of session.snapshot(patience)) {
+        hosts.push(...page.hosts);
+        vms.push(...page.vms);
+        unread.push(...page.unread);
+        this.#renewLease();
+      }
+      take(true);
+    } catch (error) {
+      // What came before it broke off is true; what did not come is not known to be gone.
+      if (!this.#isStopping && vms.length > 0) take(false);
+      throw error;
+    } finally {
+      this.#overtaken = undefined;
+    }
+    this.#parts.inventory.setSourceState(this.source.id, 'up', { moment: this.#moment('poll') });
+  }
+
+  #moment(how: Moment['how']): Moment {
+    const atMs = nowMs();
+    const lookedMs = this.#parts.sources.get(this.source.id).okMs ?? atMs;
+    return { how, atMs, observedMs: atMs, notBeforeMs: how === 'event' ? atMs : lookedMs };
+  }
+
+  #renewLease(): boolean {
+    const now = nowMs();
+    const time = { nowMs: now, untilMs: now + LEASE_MS };
+    return this.#parts.inventory.takeLease(this.source.id, this.#parts.holder, time);
+  }
+
+  #markDown(failure: BerthError): void {
+    const { kind, code, message, hint } = failure;
+    const { inventory, log } = this.#parts;
+    log(`source ${this.source.name}: ${message}`);
+    inventory.setSourceState(this.source.id, 'down', {
+      moment: this.#moment('poll'),
+      problem: { kind, code, message, hint },
+    });
+  }
+}
+
+/** A driver that does not heed its signal is not waited for. */
+async function withDeadline<T extends { close(): Promise<void> }>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const late = new Promise<never>((_resolve, reject) => {
+    const refuse = (): void => reject(signal.reason);
+    if (signal.aborted) refuse();
+    else signal.addEventListener('abort', refuse, { once: true });
+  });
+  try {
+    return await Promise.race([work, late]);
+  } catch (error) {
+    void work.then(
+      (session) => session.close(),
+      () => {},
+    );
+    throw error;
+  }
+}
+
+export function asBerthError(error: unknown): BerthError {
+  if (error instanceof BerthError) return error;
+  const isLate = error instanceof DOMException && error.name === 'TimeoutError';
+  if (isLate) return new BerthError('timeout', 'source.late', 'the source did not answer in time', { cause: error });
+  return new BerthError('bug', 'source.failed', `the driver failed: ${messageOf(error)}`, { cause: error });
+}

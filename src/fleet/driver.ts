@@ -1,0 +1,123 @@
+/**
+ * What a driver of a hypervisor is: a small core that every one has, and facets that are there or are not. A facet that
+ * is absent means that the hypervisor, or the right this source was given, does not allow it; nothing is stubbed.
+ *
+ *     open ─▶ fingerprint ─▶ snapshot … snapshot ─▶ close
+ *                └─ events · power · samples · history (what the session has)
+ *
+ * Failures are BerthErrors of the kinds `unavailable` (not reachable, broke off), `unauthenticated` (wrong
+ * credentials), `denied`, `timeout`, `unsupported` and `invalid` (it talks nonsense).
+ */
+import type { BerthError } from '#base';
+import type { HypervisorHost, PowerState, VmFacts } from './facts.ts';
+
+export interface Credentials {
+  readonly user: string;
+  readonly password: string;
+}
+
+/** Where a source is and how much may be done there. */
+export interface SourceTarget {
+  readonly name: string;
+  readonly url: URL;
+  readonly credentials?: Credentials | undefined;
+  /** SHA-256 of the server's certificate, 64 hex digits: it is then trusted whoever signed it, and no other is. */
+  readonly pin?: string | undefined;
+  /** False: the session is opened so that the hypervisor itself refuses changes, where it can. */
+  readonly allowPower: boolean;
+}
+
+export interface FleetDriver {
+  /** `libvirt`, `vsphere`: what `source ls` shows. */
+  readonly name: string;
+  /** Schemes of the URLs it serves, without the colon. */
+  readonly schemes: readonly string[];
+  /** What is wrong with a URL, without connecting; empty when nothing is. */
+  problemsOf(url: URL): readonly string[];
+  /** Connects and signs in. @param signal - gives up; the session, once there, lives on. */
+  open(target: SourceTarget, signal: AbortSignal): Promise<DriverSession>;
+}
+
+export interface Fingerprint {
+  readonly product: string;
+  readonly version: string;
+  /** The endpoint's own name for itself. */
+  readonly endpoint: string;
+  /** What does not work here and why, for people. */
+  readonly limits: readonly string[];
+}
+
+/** A part of the whole. The snapshot is complete only when the iteration ends without a throw. */
+export interface SnapshotPage {
+  readonly hosts: readonly HypervisorHost[];
+  readonly vms: readonly VmFacts[];
+  /** Native ids that are there but could not be read just now: their last facts stay. */
+  readonly unread: readonly string[];
+}
+
+export interface DriverSession {
+  fingerprint(): Promise<Fingerprint>;
+  snapshot(signal: AbortSignal): AsyncIterable<SnapshotPage>;
+  /** Safe to call twice. Never throws. */
+  close(): Promise<void>;
+  /** Resolves once, when the session is over, with the reason when it was not `close`. */
+  readonly ended: Promise<BerthError | undefined>;
+  readonly events?: EventFacet;
+  readonly power?: PowerFacet;
+  readonly samples?: SampleFacet;
+  readonly history?: HistoryFacet;
+}
+
+export type VmChange =
+  | { readonly kind: 'seen'; readonly vm: VmFacts }
+  /** The power state alone, at once; the other facts follow as `seen`. */
+  | { readonly kind: 'power'; readonly nativeId: string; readonly powerState: PowerState }
+  | { readonly kind: 'gone'; readonly nativeId: string }
+  /** Changes were missed: only a new snapshot tells. */
+  | { readonly kind: 'missed' };
+
+export interface EventFacet {
+  /** Changes come in the order in which they happened, from now on. @returns what ends it. */
+  watch(onChange: (change: VmChange) => void): Promise<() => Promise<void>>;
+}
+
+export const POWER_VERBS = ['start', 'stop', 'shutdown', 'reboot', 'pause', 'resume', 'snapshot'] as const;
+export type PowerVerb = (typeof POWER_VERBS)[number];
+
+export interface PowerFacet {
+  readonly verbs: readonly PowerVerb[];
+  /** Returns when the hypervisor has accepted it, not when it is done. @throws fleet.refused, vm.not_found. */
+  act(verb: PowerVerb, nativeId: string): Promise<void>;
+}
+
+/** Counters since the VM started; null where the hypervisor does not say. */
+export interface VmSample {
+  readonly nativeId: string;
+  readonly atMs: number;
+  readonly cpuNanoseconds: bigint | null;
+  /** What the guest uses, else what it was given. */
+  readonly memoryUsedBytes: bigint | null;
+  readonly diskReadBytes: bigint | null;
+  readonly diskWrittenBytes: bigint | null;
+  readonly diskReads: bigint | null;
+  readonly diskWrites: bigint | null;
+  readonly receivedBytes: bigint | null;
+  readonly sentBytes: bigint | null;
+}
+
+export interface SampleFacet {
+  /** All running VMs in as few calls as the hypervisor allows. */
+  read(): Promise<readonly VmSample[]>;
+}
+
+/** Something the hypervisor remembers from before berth looked. */
+export interface PastEvent {
+  readonly nativeId: string;
+  readonly atMs: number;
+  readonly powerState?: PowerState;
+  readonly hostId?: string;
+}
+
+export interface HistoryFacet {
+  since(fromMs: number): AsyncIterable<readonly PastEvent[]>;
+}

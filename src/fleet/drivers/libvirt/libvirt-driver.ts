@@ -1,0 +1,131 @@
+/**
+ * libvirt, spoken by us over its RPC protocol: no native addon, no virsh.
+ *
+ * A source that allows no power verbs is opened read-only, so that libvirt itself refuses every change.
+ */
+import type { Duplex } from 'node:stream';
+import { BerthError, errnoOf, messageOf } from '#base';
+import { connectTls, connectUnix, files, spawnPiped, startTimer, type TlsTarget } from '#platform';
+import type { DriverSession, FleetDriver, SourceTarget } from '../../driver.ts';
+import { HYPERVISORS, parseAddress, problemsOf, TRANSPORTS } from './address.ts';
+import { LibvirtConnection } from './connection.ts';
+import { openSession } from './libvirt-session.ts';
+import { AUTH, OPEN_READ_ONLY, PROCEDURE } from './procedures.ts';
+import { XdrWriter } from './xdr.ts';
+
+const CONNECT_DEADLINE_MS = 15_000;
+
+export const libvirtDriver: FleetDriver = {
+  name: 'libvirt',
+  schemes: HYPERVISORS.flatMap((one) => [one, ...TRANSPORTS.map((transport) => `${one}+${transport}`)]),
+  problemsOf,
+  open,
+};
+
+async function open(target: SourceTarget, signal: AbortSignal): Promise<DriverSession> {
+  signal.throwIfAborted();
+  const address = parseAddress(target.url, !target.allowPower);
+  const connection = new LibvirtConnection(await dial(target, signal), target.url.href);
+  const giveUp = (): void => connection.close();
+  signal.addEventListener('abort', giveUp, { once: true });
+  try {
+    await signIn(connection);
+    const flags = target.allowPower ? 0 : OPEN_READ_ONLY;
+    const args = new XdrWriter().optional(address.connectUri, (writer, uri) => writer.string(uri)).uint(flags);
+    await connection.call(PROCEDURE.connectOpen, args);
+    return await openSession(connection, target);
+  } catch (error) {
+    connection.close();
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', giveUp);
+  }
+}
+
+async function dial(target: SourceTarget, signal: AbortSignal): Promise<Duplex> {
+  const { dial: way } = parseAddress(target.url, !target.allowPower);
+  if (way.via === 'ssh') return await spawnPiped(way.argv, { inherit: ['SSH_AUTH_SOCK', 'HOME'], signal });
+  if (way.via === 'tls') {
+    const keys = await readPki(way.pkiFolder);
+    const socket = await connectTls({ ...way, ...keys, pin: target.pin, deadlineMs: CONNECT_DEADLINE_MS });
+    return await afterGreeting(socket, target.url.host);
+  }
+  for (const path of way.candidates) {
+    if (!(await files.exists(path))) continue;
+    try {
+      return await connectUnix(path, 0);
+    } catch (error) {
+      const cause = error instanceof Error ? error.cause : undefined;
+      if (errnoOf(cause) !== 'EACCES') throw error;
+      throw new BerthError('denied', 'libvirt.socket', `this user may not connect to ${path}`, {
+        hint: 'add the user of the daemon to the group libvirt, or run the daemon as root',
+        cause: error,
+      });
+    }
+  }
+  throw new BerthError('unavailable', 'libvirt.no_socket', `no libvirt listens at ${way.candidates.join(' or ')}`, {
+    hint: 'start libvirtd (or virtqemud), or name its socket: qemu:///system?socket=PATH',
+  });
+}
+
+/**
+ * Certificates as libvirt's own clients look for them: all in the folder that was named, or in the usual places.
+ *
+ * @source libvirt, docs/tlscerts.rst; docs/uri.rst (pkipath)
+ */
+async function readPki(folder: string | undefined): Promise<Pick<TlsTarget, 'ca' | 'identity'>> {
+  const places =
+    folder === undefined
+      ? ['/etc/pki/CA/cacert.pem', '/etc/pki/libvirt/clientcert.pem', '/etc/pki/libvirt/private/clientkey.pem']
+      : [`${folder}/cacert.pem`, `${folder}/clientcert.pem`, `${folder}/clientkey.pem`];
+  const [ca, cert, key] = await Promise.all(places.map((path) => files.readTextIfExists(path)));
+  return { ca, identity: cert === undefined || key === undefined ? undefined : { cert, key } };
+}
+
+/** libvirt says one byte, 1, once it has accepted the client's certificate; it hangs up when it has not. */
+function afterGreeting(socket: Duplex, where: string): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    const refuse = (): void => {
+      timer.cancel();
+      socket.destroy();
+      reject(
+        new BerthError('unauthenticated', 'libvirt.certificate', `libvirt at ${where} did not accept this client`, {
+          hint: 'give it a client certificate: ?pkipath=FOLDER with cacert.pem, clientcert.pem, clientkey.pem',
+        }),
+      );
+    };
+    const timer = startTimer(CONNECT_DEADLINE_MS, refuse);
+    socket.once('close', refuse);
+    socket.once('data', (chunk: Buffer) => {
+      socket.off('close', refuse);
+      timer.cancel();
+      socket.pause();
+      if (chunk[0] !== 1) {
+        refuse();
+        return;
+      }
+      if (chunk.length > 1) socket.unshift(chunk.subarray(1));
+      resolve(socket);
+    });
+  });
+}
+
+/** No login, or polkit's, which looks at who is at the other end of the socket. SASL is not spoken. */
+async function signIn(connection: LibvirtConnection): Promise<void> {
+  const offered = (await connection.call(PROCEDURE.authList)).list((reader) => reader.int());
+  if (offered.length === 0 || offered.includes(AUTH.none)) return;
+  if (offered.includes(AUTH.polkit)) {
+    await connection.call(PROCEDURE.authPolkit);
+    return;
+  }
+  throw new BerthError(
+    'unsupported',
+    'libvirt.sasl',
+    'this libvirt asks for a login with SASL, which berth does not speak',
+    {
+      hint: 'reach it by ssh (qemu+ssh://) or by TLS with a client certificate',
+      facts: { offered: messageOf(offered.join(',')) },
+    },
+  );
+}

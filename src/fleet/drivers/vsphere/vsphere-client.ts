@@ -1,0 +1,156 @@
+/** One login at a vCenter or an ESXi host: calls, and the objects every client begins with. */
+import { BerthError } from '#base';
+import { type HttpsConnections, httpRequest, httpsConnections } from '#platform';
+import type { SourceTarget } from '../../driver.ts';
+import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
+import { element, envelope, type Moref, morefOf, reference, responseOf, SOAP_ACTION, type Xml } from './soap.ts';
+import { type ObjectContent, objectsOf } from './vsphere-facts.ts';
+
+/** An answer of 250 VMs has one to two MB. */
+const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
+const CALL_IDLE_MS = 120_000;
+
+export interface ServiceContent {
+  readonly product: string;
+  readonly version: string;
+  readonly rootFolder: Moref;
+  readonly propertyCollector: Moref;
+  readonly viewManager: Moref;
+  readonly sessionManager: Moref;
+}
+
+export class VsphereClient {
+  readonly #url: URL;
+  readonly #connections: HttpsConnections;
+  /** Ends every call under way. */
+  readonly #closing = new AbortController();
+  #cookie: string | undefined;
+
+  constructor(target: Pick<SourceTarget, 'url' | 'pin'>) {
+    const port = target.url.port === '' ? 443 : Number(target.url.port);
+    this.#url = new URL(`https://${target.url.hostname}:${port}/sdk`);
+    const host = target.url.hostname.replace(/^\[|\]$/g, '');
+    this.#connections = httpsConnections({ host, port, pin: target.pin });
+  }
+
+  /** @throws what a fault means; http.unreachable, vsphere.malformed. */
+  async call(method: string, children: readonly Xml[], idleMs = CALL_IDLE_MS): Promise<XmlElement> {
+    const headers: Record<string, string> = { 'content-type': 'text/xml; charset=utf-8', soapaction: SOAP_ACTION };
+    if (this.#cookie !== undefined) headers['cookie'] = this.#cookie;
+    const body = envelope(method, children);
+    const request = {
+      url: this.#url,
+      method: 'POST' as const,
+      headers,
+      body,
+      idleMs,
+      through: this.#connections,
+      signal: this.#closing.signal,
+    };
+    const response = await httpRequest(request);
+    const cookie = /vmware_soap_session=[^;,]+/.exec(response.headers['set-cookie'] ?? '')?.[0];
+    if (cookie !== undefined) this.#cookie = cookie;
+    const chunks: Buffer[] = [];
+    let size = 0;
+    for await (const chunk of response.body) {
+      size += (chunk as Buffer).length;
+      if (size > MOST_ANSWER_BYTES)
+        throw new BerthError(
+          'exhausted',
+          'vsphere.too_large',
+          `the answer to ${method} has more than ${MOST_ANSWER_BYTES} bytes`,
+        );
+      chunks.push(chunk as Buffer);
+    }
+    // Faults come with 500; anything else that is not 200 did not come from the API.
+    if (response.status !== 200 && response.status !== 500) {
+      throw new BerthError(
+        'unavailable',
+        'vsphere.status',
+        `${this.#url.host} answered ${method} with status ${response.status}`,
+        {
+          hint: 'is that the address of a vCenter or an ESXi host?',
+        },
+      );
+    }
+    return responseOf(Buffer.concat(chunks).toString('utf8'), method);
+  }
+
+  async serviceContent(): Promise<ServiceContent> {
+    const root = reference('_this', { type: 'ServiceInstance', id: 'ServiceInstance' });
+    const content = childAt(await this.call('RetrieveServiceContent', [root]), 'returnval');
+    const moref = (name: string): Moref => {
+      const found = morefOf(childAt(content, name));
+      if (found === undefined)
+        throw new BerthError('invalid', 'vsphere.malformed', `the service content has no ${name}`);
+      return found;
+    };
+    return {
+      product: textAt(content, 'about', 'name') ?? 'vSphere',
+      version: textAt(content, 'about', 'version') ?? 'unknown',
+      rootFolder: moref('rootFolder'),
+      propertyCollector: moref('propertyCollector'),
+      viewManager: moref('viewManager'),
+      sessionManager: moref('sessionManager'),
+    };
+  }
+
+  /**
+   * Named properties of objects that are listed; one that is gone meanwhile is left out.
+   *
+   * The server may answer in parts of its own: those are followed.
+   */
+  async retrieve(collector: Moref, objects: readonly Moref[], properties: readonly string[]): Promise<ObjectContent[]> {
+    const types = [...new Set(objects.map((one) => one.type))];
+    const sets = types.map((type) =>
+      element(
+        'propSet',
+        element('type', type),
+        element('all', false),
+        ...properties.map((path) => element('pathSet', path)),
+      ),
+    );
+    const specs = element(
+      'specSet',
+      ...sets,
+      ...objects.map((one) => element('objectSet', reference('obj', one), element('skip', false))),
+      element('reportMissingObjectsInResults', true),
+    );
+    const first = await this.call('RetrievePropertiesEx', [reference('_this', collector), specs, element('options')]);
+    const found: ObjectContent[] = [];
+    for (let result = childAt(first, 'returnval'); result !== undefined; ) {
+      found.push(...objectsOf(result));
+      const token = textAt(result, 'token');
+      if (token === undefined) break;
+      const next = await this.call('ContinueRetrievePropertiesEx', [
+        reference('_this', collector),
+        element('token', token),
+      ]);
+      result = childAt(next, 'returnval');
+    }
+    return found;
+  }
+
+  /** A view of everything of one type, and what is in it now. */
+  async view(content: ServiceContent, type: string): Promise<{ view: Moref; members: Moref[] }> {
+    const made = await this.call('CreateContainerView', [
+      reference('_this', content.viewManager),
+      reference('container', content.rootFolder),
+      element('type', type),
+      element('recursive', true),
+    ]);
+    const view = morefOf(childAt(made, 'returnval'));
+    if (view === undefined) throw new BerthError('invalid', 'vsphere.malformed', 'the view that was made has no name');
+    return { view, members: await this.membersOf(content, view) };
+  }
+
+  async membersOf(content: ServiceContent, view: Moref): Promise<Moref[]> {
+    const [found] = await this.retrieve(content.propertyCollector, [view], ['view']);
+    return childrenNamed(found?.properties.get('view'), 'ManagedObjectReference').flatMap((one) => morefOf(one) ?? []);
+  }
+
+  close(): void {
+    this.#closing.abort(new BerthError('unavailable', 'vsphere.closed', 'the session with vSphere is closed'));
+    this.#connections.close();
+  }
+}

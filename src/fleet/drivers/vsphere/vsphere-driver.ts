@@ -1,0 +1,296 @@
+/**
+ * vCenter and ESXi over their SOAP API.
+ *
+ * A look lists what a container view holds and asks for named properties of 250 objects at a time: nothing grows with the
+ * estate but the number of calls. Changes come by WaitForUpdatesEx on a collector of its own; what changed is then read
+ * like in a look. Sessions that expire end, and the loop of the source signs in anew.
+ */
+import { BerthError, messageOf } from '#base';
+import { sleep } from '#platform';
+import type {
+  DriverSession,
+  EventFacet,
+  FleetDriver,
+  PowerFacet,
+  PowerVerb,
+  SnapshotPage,
+  SourceTarget,
+  VmChange,
+} from '../../driver.ts';
+import { parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
+import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
+import { element, type Moref, meaningOf, morefOf, reference, typedElement, type Xml } from './soap.ts';
+import { type ServiceContent, VsphereClient } from './vsphere-client.ts';
+import { HOST_PROPERTIES, hostFacts, powerOf, propertiesOf, VM_PROPERTIES, vmFacts } from './vsphere-facts.ts';
+
+/** Larger pages made vCenters run into their own two minutes. @source ManageIQ pull request 7540 */
+const PAGE_OBJECTS = 250;
+/** How long one WaitForUpdatesEx may wait; the session stays alive by it. */
+const WAIT_SECONDS = 50;
+const TASK_DEADLINE_MS = 10_000;
+const TASK_EVERY_MS = 100;
+/** What of a VM is watched: when one of these changes, all of it is read. */
+const WATCHED = ['name', 'runtime.powerState', 'runtime.host', 'config.hardware.numCPU', 'config.hardware.memoryMB'];
+
+export const vsphereDriver: FleetDriver = {
+  name: 'vsphere',
+  schemes: ['vsphere', 'esx'],
+  problemsOf: (url) => [
+    ...(url.hostname === '' ? ['the host is missing'] : []),
+    ...(url.username === '' && url.password === ''
+      ? []
+      : ['user and password do not belong into the URL: use --credentials-file']),
+    ...(/^\/?(sdk\/?)?$/.test(url.pathname) ? [] : [`the path ${url.pathname} is not /sdk`]),
+    ...(url.search === '' ? [] : ['there are no parameters']),
+  ],
+  open,
+};
+
+async function open(target: SourceTarget, signal: AbortSignal): Promise<DriverSession> {
+  signal.throwIfAborted();
+  const { credentials } = target;
+  if (credentials === undefined) {
+    throw new BerthError('unauthenticated', 'vsphere.no_credentials', `source ${target.name} has no credentials`, {
+      hint: 'add it with --credentials-file, --credentials-env or --user',
+    });
+  }
+  const client = new VsphereClient(target);
+  const giveUp = (): void => client.close();
+  signal.addEventListener('abort', giveUp, { once: true });
+  try {
+    const content = await client.serviceContent();
+    await client.call('Login', [
+      reference('_this', content.sessionManager),
+      element('userName', credentials.user),
+      element('password', credentials.password),
+    ]);
+    return new VsphereSession(client, content, target);
+  } catch (error) {
+    client.close();
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', giveUp);
+  }
+}
+
+class VsphereSession implements DriverSession {
+  readonly ended: Promise<BerthError | undefined>;
+  readonly events: EventFacet;
+  readonly power?: PowerFacet;
+  readonly #client: VsphereClient;
+  readonly #content: ServiceContent;
+  readonly #target: SourceTarget;
+  #finish: (reason: BerthError | undefined) => void = () => {};
+  #isOver = false;
+
+  constructor(client: VsphereClient, content: ServiceContent, target: SourceTarget) {
+    this.#client = client;
+    this.#content = content;
+    this.#target = target;
+    this.ended = new Promise((resolve) => {
+      this.#finish = resolve;
+    });
+    this.events = { watch: (onChange) => this.#watch(onChange) };
+    if (target.allowPower) this.power = powerFacet(client, content);
+  }
+
+  async fingerprint(): ReturnType<DriverSession['fingerprint']> {
+    // Asked anew: a session that is over must not look alive.
+    const { product, version } = await this.#client.serviceContent();
+    const limits = ['no counters yet', 'no tags: vSphere keeps them behind another API'];
+    return { product, version, endpoint: this.#target.url.host, limits };
+  }
+
+  async *snapshot(signal: AbortSignal): AsyncIterable<SnapshotPage> {
+    try {
+      const hosts = await this.#client.view(this.#content, 'HostSystem');
+      for await (const objects of this.#pages(hosts.members, HOST_PROPERTIES, signal))
+        yield { hosts: objects.map((one) => parseHostFacts(hostFacts(one))), vms: [], unread: [] };
+      const vms = await this.#client.view(this.#content, 'VirtualMachine');
+      for await (const objects of this.#pages(vms.members, VM_PROPERTIES, signal))
+        yield { hosts: [], vms: objects.map((one) => parseVmFacts(vmFacts(one))), unread: [] };
+      for (const { view } of [hosts, vms]) await this.#client.call('DestroyView', [reference('_this', view)]);
+    } catch (error) {
+      throw this.#noticed(error);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    await this.#client.call('Logout', [reference('_this', this.#content.sessionManager)], 2_000).catch(() => {});
+    this.#client.close();
+    this.#finish(undefined);
+  }
+
+  /** The next page is asked for while this one is being taken. */
+  async *#pages(members: readonly Moref[], properties: readonly string[], signal: AbortSignal) {
+    const { propertyCollector } = this.#content;
+    const ask = (from: number) =>
+      from >= members.length
+        ? undefined
+        : this.#client.retrieve(propertyCollector, members.slice(from, from + PAGE_OBJECTS), properties);
+    let next = ask(0);
+    for (let from = 0; next !== undefined; from += PAGE_OBJECTS) {
+      signal.throwIfAborted();
+      const page = await next;
+      next = ask(from + PAGE_OBJECTS);
+      // Whoever stops in the middle leaves a call behind: its failure is nobody's.
+      next?.catch(() => {});
+      yield page;
+    }
+  }
+
+  async #watch(onChange: (change: VmChange) => void): Promise<() => Promise<void>> {
+    const { propertyCollector } = this.#content;
+    const made = await this.#client.call('CreatePropertyCollector', [reference('_this', propertyCollector)]);
+    const collector = morefOf(childAt(made, 'returnval'));
+    if (collector === undefined)
+      throw new BerthError('invalid', 'vsphere.malformed', 'the collector that was made has no name');
+    const { view } = await this.#client.view(this.#content, 'VirtualMachine');
+    await this.#client.call('CreateFilter', [
+      reference('_this', collector),
+      watchSpec(view),
+      element('partialUpdates', true),
+    ]);
+    // The first answer is how everything stands: the look tells that.
+    let version = textAt(await this.#wait(collector, ''), 'returnval', 'version') ?? '-';
+    let isStopped = false;
+    const listen = async (): Promise<void> => {
+      while (!isStopped && !this.#isOver) {
+        const update = childAt(await this.#wait(collector, version), 'returnval');
+        if (update === undefined) continue;
+        version = textAt(update, 'version') ?? version;
+        if (!isStopped) await this.#tell(update, onChange);
+      }
+    };
+    listen().catch((error: unknown) => {
+      if (!isStopped) this.#noticed(error);
+    });
+    return async () => {
+      isStopped = true;
+      await this.#client.call('DestroyPropertyCollector', [reference('_this', collector)]).catch(() => {});
+    };
+  }
+
+  #wait(collector: Moref, version: string): Promise<XmlElement> {
+    const options = element('options', element('maxWaitSeconds', WAIT_SECONDS));
+    return this.#client.call(
+      'WaitForUpdatesEx',
+      [reference('_this', collector), element('version', version), options],
+      (WAIT_SECONDS + 30) * 1_000,
+    );
+  }
+
+  async #tell(update: XmlElement, onChange: (change: VmChange) => void): Promise<void> {
+    if (textAt(update, 'truncated') === 'true') onChange({ kind: 'missed' });
+    const changed = new Map<string, Moref>();
+    for (const object of childrenNamed(update, 'filterSet').flatMap((set) => childrenNamed(set, 'objectSet'))) {
+      const moref = morefOf(childAt(object, 'obj'));
+      if (moref === undefined) continue;
+      if (textAt(object, 'kind') === 'leave') {
+        changed.delete(moref.id);
+        onChange({ kind: 'gone', nativeId: moref.id });
+        continue;
+      }
+      const power = propertiesOf(childrenNamed(object, 'changeSet')).get('runtime.powerState')?.text;
+      if (power !== undefined) onChange({ kind: 'power', nativeId: moref.id, powerState: powerOf(power) });
+      changed.set(moref.id, moref);
+    }
+    const objects = [...changed.values()];
+    for (let from = 0; from < objects.length; from += PAGE_OBJECTS) {
+      const page = await this.#client.retrieve(
+        this.#content.propertyCollector,
+        objects.slice(from, from + PAGE_OBJECTS),
+        VM_PROPERTIES,
+      );
+      for (const one of page) onChange({ kind: 'seen', vm: parseVmFacts(vmFacts(one)) as VmFacts });
+    }
+  }
+
+  /** What ends a session ends it for everybody. */
+  #noticed(error: unknown): unknown {
+    const isFatal = error instanceof BerthError && error.kind === 'unavailable';
+    if (!isFatal && error instanceof BerthError) return error;
+    const reason = error instanceof BerthError ? error : new BerthError('bug', 'vsphere.failed', messageOf(error));
+    if (!this.#isOver) {
+      this.#isOver = true;
+      this.#client.close();
+      this.#finish(reason);
+    }
+    return reason;
+  }
+}
+
+function watchSpec(view: Moref): Xml {
+  return element(
+    'spec',
+    element(
+      'propSet',
+      element('type', 'VirtualMachine'),
+      element('all', false),
+      ...WATCHED.map((path) => element('pathSet', path)),
+    ),
+    element(
+      'objectSet',
+      reference('obj', view),
+      element('skip', true),
+      // Without its type written out some servers take it for the plain SelectionSpec.
+      typedElement(
+        'selectSet',
+        { 'xsi:type': 'TraversalSpec' },
+        element('name', 'members'),
+        element('type', 'ContainerView'),
+        element('path', 'view'),
+        element('skip', false),
+      ),
+    ),
+  );
+}
+
+function powerFacet(client: VsphereClient, content: ServiceContent): PowerFacet {
+  const task =
+    (method: string, ...more: readonly Xml[]) =>
+    async (vm: Moref) => {
+      const made = await client.call(method, [reference('_this', vm), ...more]);
+      const running = morefOf(childAt(made, 'returnval'));
+      if (running !== undefined) await taskEnd(client, content, running);
+    };
+  const plain = (method: string) => async (vm: Moref) => {
+    await client.call(method, [reference('_this', vm)]);
+  };
+  const actions: Readonly<Partial<Record<PowerVerb, (vm: Moref) => Promise<void>>>> = {
+    start: task('PowerOnVM_Task'),
+    stop: task('PowerOffVM_Task'),
+    shutdown: plain('ShutdownGuest'),
+    reboot: plain('RebootGuest'),
+    snapshot: task(
+      'CreateSnapshot_Task',
+      element('name', 'berth'),
+      element('memory', false),
+      element('quiesce', false),
+    ),
+  };
+  return {
+    verbs: Object.keys(actions) as PowerVerb[],
+    act: async (verb, nativeId) => {
+      await actions[verb]?.({ type: 'VirtualMachine', id: nativeId });
+    },
+  };
+}
+
+/** A task that is still at it when patience ends was accepted: that is all that was asked. @throws what it failed with */
+async function taskEnd(client: VsphereClient, content: ServiceContent, task: Moref): Promise<void> {
+  for (let leftMs = TASK_DEADLINE_MS; leftMs > 0; leftMs -= TASK_EVERY_MS) {
+    const [found] = await client.retrieve(content.propertyCollector, [task], ['info.state', 'info.error']);
+    const state = found?.properties.get('info.state')?.text;
+    if (state === 'success') return;
+    if (state === 'error') {
+      const failure = found?.properties.get('info.error');
+      const name = (childAt(failure, 'fault')?.attributes['type'] ?? '').replace(/^.*:/, '');
+      throw meaningOf(name, textAt(failure, 'localizedMessage') ?? name);
+    }
+    await sleep(TASK_EVERY_MS);
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * From properties that vSphere gives to facts. Pure.
+ *
+ * @source vSphere Web Services API reference: VirtualMachine, HostSystem, VirtualDevice (names are facts)
+ */
+import {
+  type HypervisorHost,
+  normalizeMac,
+  normalizeUuid,
+  type PowerState,
+  type Virtualization,
+  type VmFacts,
+} from '../../facts.ts';
+import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
+import { type Moref, morefOf } from './soap.ts';
+
+/** Asked for by name: a VM's whole `config` takes a hundred times as long. */
+export const VM_PROPERTIES = [
+  'name',
+  'config.uuid',
+  'config.hardware.numCPU',
+  'config.hardware.memoryMB',
+  'config.hardware.device',
+  'config.guestFullName',
+  'config.firmware',
+  'config.createDate',
+  'config.template',
+  'runtime.powerState',
+  'runtime.host',
+  'guest.net',
+  'guest.toolsRunningStatus',
+] as const;
+
+export const HOST_PROPERTIES = [
+  'name',
+  'summary.hardware.uuid',
+  'summary.hardware.cpuModel',
+  'summary.hardware.numCpuThreads',
+  'summary.hardware.memorySize',
+  'summary.config.product.name',
+  'summary.config.product.version',
+  'summary.quickStats.uptime',
+] as const;
+
+/** One object and its properties by name; those that vSphere did not give are absent. */
+export interface ObjectContent {
+  readonly moref: Moref;
+  readonly properties: ReadonlyMap<string, XmlElement>;
+}
+
+/** `objects` of a RetrieveResult. */
+export function objectsOf(result: XmlElement | undefined): ObjectContent[] {
+  return childrenNamed(result, 'objects').flatMap((object) => {
+    const moref = morefOf(childAt(object, 'obj'));
+    return moref === undefined ? [] : [{ moref, properties: propertiesOf(childrenNamed(object, 'propSet')) }];
+  });
+}
+
+/** @param sets - `propSet` or `changeSet` elements. */
+export function propertiesOf(sets: readonly XmlElement[]): Map<string, XmlElement> {
+  const properties = new Map<string, XmlElement>();
+  for (const set of sets) {
+    const [name, value] = [textAt(set, 'name'), childAt(set, 'val')];
+    if (name !== undefined && value !== undefined) properties.set(name, value);
+  }
+  return properties;
+}
+
+const POWER: Readonly<Record<string, PowerState>> = { poweredOn: 'running', poweredOff: 'off', suspended: 'suspended' };
+
+export function powerOf(value: string | undefined): PowerState {
+  return POWER[value ?? ''] ?? 'unknown';
+}
+
+/** @returns what `parseVmFacts` takes. */
+export function vmFacts({ moref, properties }: ObjectContent): Record<keyof VmFacts, unknown> {
+  const text = (name: string): string | null => properties.get(name)?.text || null;
+  const devices = childrenNamed(properties.get('config.hardware.device'), 'VirtualDevice');
+  const created = Date.parse(text('config.createDate') ?? '');
+  const memoryMib = number(text('config.hardware.memoryMB'));
+  return {
+    nativeId: moref.id,
+    uuid: normalizeUuid(text('config.uuid') ?? '') ?? null,
+    name: decodeName(text('name') ?? moref.id),
+    powerState: powerOf(text('runtime.powerState') ?? undefined),
+    hostId: morefOf(properties.get('runtime.host'))?.id ?? text('runtime.host'),
+    vcpus: number(text('config.hardware.numCPU')),
+    memoryBytes: memoryMib === null ? null : memoryMib * 1024 * 1024,
+    disks: devices.filter((device) => typeOf(device) === 'VirtualDisk').map(diskOf),
+    nics: nicsOf(devices, properties.get('guest.net')),
+    guestOs: text('config.guestFullName'),
+    firmware: text('config.firmware') === 'efi' ? 'uefi' : text('config.firmware') === 'bios' ? 'bios' : null,
+    tools: text('guest.toolsRunningStatus'),
+    tags: text('config.template') === 'true' ? ['template'] : [],
+    // vCenter says 1970 for VMs that are older than the property.
+    createdAtMs: Number.isFinite(created) && created > 0 ? created : null,
+    virtualization: virtualizationOf(devices),
+  };
+}
+
+/** vSphere writes `/`, `\` and `%` in names percent-encoded. */
+function decodeName(name: string): string {
+  return name.replace(/%(2f|5c|25)/gi, (code) => decodeURIComponent(code));
+}
+
+function number(text: string | null): number | null {
+  const value = Number(text ?? Number.NaN);
+  return Number.isFinite(value) ? value : null;
+}
+
+function typeOf(device: XmlElement): string {
+  return (device.attributes['type'] ?? '').replace(/^.*:/, '');
+}
+
+function diskOf(disk: XmlElement): VmFacts['disks'][number] {
+  const path = textAt(disk, 'backing', 'fileName') ?? null;
+  const kib = number(textAt(disk, 'capacityInKB') ?? null);
+  return {
+    name: textAt(disk, 'deviceInfo', 'label') ?? `disk ${textAt(disk, 'key') ?? ''}`,
+    format: 'vmdk',
+    capacityBytes: number(textAt(disk, 'capacityInBytes') ?? null) ?? (kib === null ? null : kib * 1024),
+    allocatedBytes: null,
+    datastore: /^\[([^\]]*)\]/.exec(path ?? '')?.[1] ?? null,
+    path,
+  };
+}
+
+function nicsOf(devices: readonly XmlElement[], guestNet: XmlElement | undefined): VmFacts['nics'] {
+  const addresses = new Map<string | null, string[]>();
+  for (const nic of childrenNamed(guestNet, 'GuestNicInfo'))
+    addresses.set(
+      normalizeMac(textAt(nic, 'macAddress')),
+      childrenNamed(nic, 'ipAddress').map((one) => one.text),
+    );
+  const nics = devices.filter((device) => textAt(device, 'macAddress') !== undefined);
+  return nics.map((nic) => {
+    const mac = normalizeMac(textAt(nic, 'macAddress'));
+    return {
+      mac,
+      network: textAt(nic, 'backing', 'deviceName') ?? textAt(nic, 'deviceInfo', 'summary') ?? null,
+      model: typeOf(nic)
+        .replace(/^Virtual/, '')
+        .toLowerCase(),
+      addresses: addresses.get(mac) ?? [],
+    };
+  });
+}
+
+/** VMware's own devices need VMware's drivers in the guest; the others imitate hardware. */
+function virtualizationOf(devices: readonly XmlElement[]): Virtualization {
+  const known: Readonly<Record<string, string>> = {
+    VirtualVmxnet3: 'network:vmxnet3',
+    VirtualVmxnet2: 'network:vmxnet2',
+    VirtualE1000: 'network:e1000',
+    VirtualE1000e: 'network:e1000e',
+    VirtualPCNet32: 'network:pcnet32',
+    ParaVirtualSCSIController: 'scsi:pvscsi',
+    VirtualLsiLogicController: 'scsi:lsilogic',
+    VirtualLsiLogicSASController: 'scsi:lsisas',
+    VirtualBusLogicController: 'scsi:buslogic',
+    VirtualAHCIController: 'disk:sata',
+    VirtualIDEController: 'disk:ide',
+    VirtualNVMEController: 'disk:nvme',
+  };
+  const models = [...new Set(devices.flatMap((device) => known[typeOf(device)] ?? []))].sort();
+  const paravirtual = models.filter((model) => /vmxnet|pvscsi/.test(model));
+  return {
+    mode: paravirtual.length > 0 ? 'virtio' : 'full',
+    accelerator: 'vmx',
+    paravirtual,
+    emulated: models.filter((model) => !paravirtual.includes(model)),
+  };
+}
+
+/** @returns what `parseHostFacts` takes. */
+export function hostFacts({ moref, properties }: ObjectContent): Record<keyof HypervisorHost, unknown> {
+  const text = (name: string): string | null => properties.get(name)?.text || null;
+  return {
+    nativeId: moref.id,
+    name: text('name') ?? moref.id,
+    uuid: normalizeUuid(text('summary.hardware.uuid') ?? '') ?? null,
+    cpuModel: text('summary.hardware.cpuModel'),
+    threads: number(text('summary.hardware.numCpuThreads')),
+    memoryBytes: number(text('summary.hardware.memorySize')),
+    hypervisor: text('summary.config.product.name') ?? 'VMware ESXi',
+    hypervisorVersion: text('summary.config.product.version'),
+    // ESXi for x86 is the only one vCenter manages in practice; nothing says so.
+    architecture: null,
+    uptimeSeconds: number(text('summary.quickStats.uptime')),
+  };
+}

@@ -1,0 +1,188 @@
+/**
+ * What is known of a VM and of a host, whatever hypervisor tells it. Drivers make these from what comes over the wire;
+ * `parseVmFacts` and `parseHostFacts` are the only way in, and hold everything a hypervisor says to sizes.
+ */
+import * as v from 'valibot';
+import { BerthError } from '#base';
+
+/** Longest text taken from a hypervisor: vSphere's annotations are the longest, and are not kept. */
+const MOST_CHARACTERS = 1_024;
+/** Disks, network cards, addresses or tags of one VM. vSphere allows 256 disks. */
+const MOST_ITEMS = 512;
+
+const text = v.pipe(
+  v.string(),
+  v.transform((value) => value.slice(0, MOST_CHARACTERS)),
+);
+const optionalText = v.nullable(text);
+const identifier = v.pipe(v.string(), v.minLength(1), v.maxLength(MOST_CHARACTERS));
+const quantity = v.pipe(v.number(), v.finite(), v.minValue(0));
+const optionalQuantity = v.nullable(quantity);
+const list = <Schema extends v.GenericSchema>(schema: Schema) => v.pipe(v.array(schema), v.maxLength(MOST_ITEMS));
+
+export const POWER_STATES = [
+  'running',
+  'paused',
+  'suspended',
+  'off',
+  'crashed',
+  'stopping',
+  'migrating',
+  'unknown',
+] as const;
+export type PowerState = (typeof POWER_STATES)[number];
+
+/**
+ * From everything paravirtual to everything emulated. `virtio` is a whole virtual machine whose disks and network are
+ * paravirtual; `full` one whose devices are all emulated.
+ */
+export const VIRTUALIZATION_MODES = [
+  'container',
+  'xen-pv',
+  'xen-pvh',
+  'xen-pvhvm',
+  'xen-hvm',
+  'microvm',
+  'virtio',
+  'full',
+  'simulated',
+  'unknown',
+] as const;
+
+const VirtualizationSchema = v.object({
+  mode: v.picklist(VIRTUALIZATION_MODES),
+  /** `kvm`, `tcg`, `xen`, `vmx`, `hyperv`; null when nobody says. */
+  accelerator: optionalText,
+  /** Which devices are paravirtual: `disk:virtio`, `network:vmxnet3`. Sorted, each once. */
+  paravirtual: list(text),
+  emulated: list(text),
+});
+
+const DiskSchema = v.object({
+  /** What the hypervisor calls it: `vda`, `Hard disk 1`. */
+  name: text,
+  format: optionalText,
+  capacityBytes: optionalQuantity,
+  /** What it takes of its datastore. */
+  allocatedBytes: optionalQuantity,
+  datastore: optionalText,
+  path: optionalText,
+});
+
+const NicSchema = v.object({
+  /** Six lower-case hex pairs with colons. */
+  mac: v.nullable(v.pipe(v.string(), v.regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/))),
+  network: optionalText,
+  model: optionalText,
+  addresses: list(text),
+});
+
+const VmFactsSchema = v.object({
+  /** What the source itself knows it by; stable for as long as the VM is registered there. */
+  nativeId: identifier,
+  /** Lower-case, in the order in which it is printed everywhere (RFC 9562); see `normalizeUuid`. */
+  uuid: v.nullable(v.pipe(v.string(), v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/))),
+  name: text,
+  powerState: v.picklist(POWER_STATES),
+  /** `nativeId` of the host it runs or is registered on. */
+  hostId: v.nullable(identifier),
+  vcpus: optionalQuantity,
+  memoryBytes: optionalQuantity,
+  disks: list(DiskSchema),
+  nics: list(NicSchema),
+  guestOs: optionalText,
+  firmware: v.nullable(v.picklist(['bios', 'uefi', 'kernel'])),
+  /** State of the agent in the guest, in the source's words. */
+  tools: optionalText,
+  /** `key=value` or a bare word. */
+  tags: list(text),
+  createdAtMs: optionalQuantity,
+  virtualization: VirtualizationSchema,
+});
+
+const HostFactsSchema = v.object({
+  nativeId: identifier,
+  name: text,
+  uuid: v.nullable(v.string()),
+  cpuModel: optionalText,
+  threads: optionalQuantity,
+  memoryBytes: optionalQuantity,
+  hypervisor: text,
+  hypervisorVersion: optionalText,
+  architecture: optionalText,
+  uptimeSeconds: optionalQuantity,
+});
+
+export type VmFacts = Readonly<v.InferOutput<typeof VmFactsSchema>>;
+export type HypervisorHost = Readonly<v.InferOutput<typeof HostFactsSchema>>;
+export type Virtualization = VmFacts['virtualization'];
+
+/** @throws fleet.facts (invalid) naming every field that is not what it should be. */
+export function parseVmFacts(value: unknown): VmFacts {
+  return parse(VmFactsSchema, value, 'a VM');
+}
+
+/** @throws fleet.facts (invalid) naming every field that is not what it should be. */
+export function parseHostFacts(value: unknown): HypervisorHost {
+  return parse(HostFactsSchema, value, 'a host');
+}
+
+function parse<Schema extends v.GenericSchema>(schema: Schema, value: unknown, what: string): v.InferOutput<Schema> {
+  const parsed = v.safeParse(schema, value);
+  if (parsed.success) return Object.freeze(parsed.output);
+  const problems = parsed.issues.map((issue) => `${v.getDotPath(issue) ?? 'all of it'}: ${issue.message}`);
+  throw new BerthError('invalid', 'fleet.facts', `the source describes ${what} wrongly: ${problems.join('; ')}`);
+}
+
+/** Bytes of all disks; null when no disk says. */
+export function diskBytesOf(facts: VmFacts): number | null {
+  const known = facts.disks.flatMap((disk) => (disk.capacityBytes === null ? [] : [disk.capacityBytes]));
+  return known.length === 0 ? null : known.reduce((sum, one) => sum + one, 0);
+}
+
+/** Text that stands for the same facts in whatever order they came: two VMs with equal facts have equal fingerprints. */
+export function factsText(facts: VmFacts): string {
+  return JSON.stringify({
+    ...facts,
+    disks: [...facts.disks].sort((a, b) => compare(a.name, b.name)),
+    nics: [...facts.nics]
+      .map((nic) => ({ ...nic, addresses: [...nic.addresses].sort() }))
+      .sort((a, b) => compare(a.mac ?? '', b.mac ?? '')),
+    tags: [...facts.tags].sort(),
+  });
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Makers whose firmware prints the first three groups with their bytes reversed. */
+export type UuidOrder = 'network' | 'mixed';
+
+/**
+ * Any way of writing a UUID → lower case with hyphens; undefined when it is none, or one that many machines share.
+ *
+ * @param order - `mixed` for Hyper-V's BIOSGUID, whose first three groups are little-endian. @source RFC 9562, section 4
+ */
+export function normalizeUuid(given: string, order: UuidOrder = 'network'): string | undefined {
+  const hex = given
+    .toLowerCase()
+    .replace(/^urn:uuid:/, '')
+    .replace(/[{}\s-]/g, '');
+  if (!/^[0-9a-f]{32}$/.test(hex)) return undefined;
+  // Firmware that was never given a number says all zeros or all ones.
+  if (/^(0{32}|f{32})$/.test(hex)) return undefined;
+  const pairs = hex.match(/../g) ?? [];
+  const take = (from: number, to: number, reversed: boolean): string => {
+    const part = pairs.slice(from, to);
+    return (reversed ? part.reverse() : part).join('');
+  };
+  const mixed = order === 'mixed';
+  return [take(0, 4, mixed), take(4, 6, mixed), take(6, 8, mixed), take(8, 10, false), take(10, 16, false)].join('-');
+}
+
+/** `00-0C-29-AA-BB-CC` and the like → six lower-case pairs with colons; null when it is no such address. */
+export function normalizeMac(given: string | undefined): string | null {
+  const hex = (given ?? '').toLowerCase().replace(/[^0-9a-f]/g, '');
+  return hex.length === 12 ? (hex.match(/../g) ?? []).join(':') : null;
+}

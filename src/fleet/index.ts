@@ -1,0 +1,27 @@
+export {
+  type Credentials,
+  type DriverSession,
+  type FleetDriver,
+  POWER_VERBS,
+  type PowerVerb,
+  type SourceTarget,
+} from './driver.ts';
+export { berthDriver, OWN_URL, type OwnVms } from './drivers/berth/berth-driver.ts';
+export { libvirtDriver } from './drivers/libvirt/libvirt-driver.ts';
+export { vsphereDriver } from './drivers/vsphere/vsphere-driver.ts';
+export { type Check, Fleet, type LiveFigures } from './fleet.ts';
+export type { ChangeListing, IntervalListing } from './inventory/history-queries.ts';
+export {
+  FILTER_NAMES,
+  type FilterName,
+  type Filters,
+  type HostListing,
+  type Page,
+  type SightingListing,
+  SORT_KEYS,
+  type SortKey,
+  type VmListing,
+  vmNumber,
+} from './inventory/queries.ts';
+export type { Source } from './inventory/sources.ts';
+export { parseCredentials } from './vault.ts';

@@ -1,0 +1,86 @@
+/**
+ * The tables of `fleet.db`. Appended to, never edited.
+ *
+ * What the database itself enforces: one live sighting of a native id in a source, one live sighting of a VM in a
+ * source, one open interval for a VM, no interval that ends before it begins.
+ */
+export const LAYOUT: readonly string[] = [
+  `
+  CREATE TABLE source (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, url TEXT NOT NULL, driver TEXT NOT NULL,
+    secret BLOB, pin TEXT, allow_power INTEGER NOT NULL, every_ms INTEGER NOT NULL,
+    added_ms INTEGER NOT NULL, removed_ms INTEGER,
+    state TEXT NOT NULL CHECK (state IN ('new', 'up', 'down')), since_ms INTEGER NOT NULL,
+    ok_ms INTEGER, problem TEXT, fingerprint TEXT
+  );
+  CREATE UNIQUE INDEX source_name ON source (name) WHERE removed_ms IS NULL;
+
+  CREATE TABLE host (
+    source_id INTEGER NOT NULL REFERENCES source, native_id TEXT NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL,
+    facts TEXT NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, gone_ms INTEGER,
+    PRIMARY KEY (source_id, native_id)
+  ) WITHOUT ROWID;
+
+  CREATE TABLE vm (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, uuid TEXT, source_id INTEGER NOT NULL REFERENCES source,
+    -- What lists are sorted and paged by holds no NULL: '' and -1 stand for what nobody says; facts has the truth.
+    power_state TEXT NOT NULL, host_name TEXT NOT NULL DEFAULT '',
+    vcpus INTEGER NOT NULL DEFAULT -1, memory_bytes INTEGER NOT NULL DEFAULT -1, disk_bytes INTEGER NOT NULL DEFAULT -1,
+    owner TEXT, facts TEXT NOT NULL, first_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, gone_ms INTEGER
+  );
+  CREATE INDEX vm_name ON vm (name, id) WHERE gone_ms IS NULL;
+  CREATE INDEX vm_memory ON vm (memory_bytes, id) WHERE gone_ms IS NULL;
+  CREATE INDEX vm_vcpus ON vm (vcpus, id) WHERE gone_ms IS NULL;
+  CREATE INDEX vm_disk ON vm (disk_bytes, id) WHERE gone_ms IS NULL;
+  CREATE INDEX vm_changed ON vm (changed_ms, id) WHERE gone_ms IS NULL;
+  CREATE INDEX vm_state ON vm (power_state, id) WHERE gone_ms IS NULL;
+  CREATE INDEX vm_state_name ON vm (power_state, name, id) WHERE gone_ms IS NULL;
+  CREATE INDEX vm_host ON vm (host_name, name, id) WHERE gone_ms IS NULL;
+  CREATE INDEX vm_source ON vm (source_id, name, id) WHERE gone_ms IS NULL;
+  CREATE INDEX vm_any_name ON vm (name);
+
+  CREATE TABLE tag (vm_id INTEGER NOT NULL REFERENCES vm, tag TEXT NOT NULL, PRIMARY KEY (tag, vm_id)) WITHOUT ROWID;
+  CREATE INDEX tag_vm ON tag (vm_id);
+
+  CREATE TABLE sighting (
+    id INTEGER PRIMARY KEY, source_id INTEGER NOT NULL REFERENCES source, native_id TEXT NOT NULL,
+    vm_id INTEGER NOT NULL REFERENCES vm, uuid TEXT, facts TEXT NOT NULL,
+    first_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, gone_ms INTEGER
+  );
+  CREATE UNIQUE INDEX sighting_live ON sighting (source_id, native_id) WHERE gone_ms IS NULL;
+  CREATE UNIQUE INDEX sighting_vm_live ON sighting (vm_id, source_id) WHERE gone_ms IS NULL;
+  CREATE INDEX sighting_uuid ON sighting (uuid);
+  CREATE INDEX sighting_vm ON sighting (vm_id);
+
+  CREATE TABLE interval (
+    id INTEGER PRIMARY KEY, vm_id INTEGER NOT NULL REFERENCES vm, source_id INTEGER NOT NULL REFERENCES source,
+    host_key TEXT, host_name TEXT, power_state TEXT NOT NULL,
+    vcpus INTEGER, memory_bytes INTEGER, disk_bytes INTEGER, owner TEXT,
+    causes TEXT NOT NULL, moved_from TEXT,
+    opened_ms INTEGER NOT NULL, opened_observed_ms INTEGER NOT NULL, opened_not_before_ms INTEGER NOT NULL,
+    opened_how TEXT NOT NULL CHECK (opened_how IN ('event', 'poll')),
+    closed_ms INTEGER, closed_observed_ms INTEGER, closed_not_before_ms INTEGER, closed_how TEXT,
+    CHECK (closed_ms IS NULL OR closed_ms >= opened_ms)
+  );
+  CREATE UNIQUE INDEX interval_open ON interval (vm_id) WHERE closed_ms IS NULL;
+  CREATE INDEX interval_vm ON interval (vm_id, id);
+  CREATE INDEX interval_time ON interval (opened_ms);
+  CREATE INDEX interval_moves ON interval (opened_ms, id) WHERE moved_from IS NOT NULL;
+
+  CREATE TABLE change (
+    id INTEGER PRIMARY KEY, vm_id INTEGER NOT NULL REFERENCES vm, source_id INTEGER NOT NULL REFERENCES source,
+    at_ms INTEGER NOT NULL, observed_ms INTEGER NOT NULL, how TEXT NOT NULL,
+    field TEXT NOT NULL, before TEXT, after TEXT, by_berth INTEGER NOT NULL
+  );
+  CREATE INDEX change_vm ON change (vm_id, id);
+
+  CREATE TABLE intent (vm_id INTEGER NOT NULL REFERENCES vm, verb TEXT NOT NULL, at_ms INTEGER NOT NULL);
+  CREATE INDEX intent_vm ON intent (vm_id, at_ms);
+
+  CREATE TABLE lease (name TEXT PRIMARY KEY, holder TEXT NOT NULL, until_ms INTEGER NOT NULL) WITHOUT ROWID;
+
+  CREATE VIRTUAL TABLE vm_search USING fts5 (
+    name, ids, addresses, tags, place, tokenize = 'trigram', content = '', contentless_delete = 1, detail = 'full'
+  );
+  `,
+];

@@ -1,0 +1,102 @@
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { BerthError, messageOf } from '#base';
+
+export type SqlValue = SQLInputValue;
+
+/** A SQLite file with a layout of its own. Statements are prepared once for each text. */
+export interface Database {
+  readonly path: string;
+  /** @returns how many rows it changed, and the row id of the last one it made. */
+  run(sql: string, ...values: SqlValue[]): { readonly changes: number; readonly lastId: number };
+  get<Row>(sql: string, ...values: SqlValue[]): Row | undefined;
+  all<Row>(sql: string, ...values: SqlValue[]): Row[];
+  /** Rows as they are read, none kept. The database may not be changed meanwhile. */
+  each<Row>(sql: string, ...values: SqlValue[]): Iterable<Row>;
+  /** All of it or nothing. Not to be nested. */
+  transaction<T>(work: () => T): T;
+  close(): void;
+}
+
+/** How long a writer waits for another process that writes. */
+const BUSY_MS = 5_000;
+
+/**
+ * Opens the file, makes it when it is not there, and brings its layout up to date.
+ *
+ * Every change survives the death of the process at once. A power cut may take the last moments' changes, never a part of
+ * one (write-ahead log, synchronous = NORMAL): for what can be looked at again, unlike the records of records.ts.
+ *
+ * @param steps - the layout's history: step n takes version n to n + 1. Only ever appended to.
+ * @throws store.newer (unsupported) when a newer berth wrote it; store.full (exhausted) from any change.
+ */
+export function openDatabase(path: string, steps: readonly string[]): Database {
+  const sqlite = new DatabaseSync(path);
+  sqlite.exec(
+    `PRAGMA busy_timeout = ${BUSY_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;`,
+  );
+  const prepared = new Map<string, StatementSync>();
+  const statement = (sql: string): StatementSync => {
+    const found = prepared.get(sql) ?? sqlite.prepare(sql);
+    prepared.set(sql, found);
+    return found;
+  };
+  const guarded = <T>(work: () => T): T => {
+    try {
+      return work();
+    } catch (error) {
+      throw translate(error, path);
+    }
+  };
+  const database: Database = {
+    path,
+    run: (sql, ...values) =>
+      guarded(() => {
+        const { changes, lastInsertRowid } = statement(sql).run(...values);
+        return { changes: Number(changes), lastId: Number(lastInsertRowid) };
+      }),
+    get: <Row>(sql: string, ...values: SqlValue[]) => guarded(() => statement(sql).get(...values) as Row | undefined),
+    all: <Row>(sql: string, ...values: SqlValue[]) => guarded(() => statement(sql).all(...values) as Row[]),
+    // A statement of its own: two readings of the same text may be under way at once.
+    each: <Row>(sql: string, ...values: SqlValue[]) => sqlite.prepare(sql).iterate(...values) as Iterable<Row>,
+    transaction: (work) => {
+      guarded(() => sqlite.exec('BEGIN IMMEDIATE'));
+      try {
+        const result = work();
+        guarded(() => sqlite.exec('COMMIT'));
+        return result;
+      } catch (error) {
+        if (sqlite.isTransaction) sqlite.exec('ROLLBACK');
+        throw error;
+      }
+    },
+    close: () => sqlite.close(),
+  };
+  migrate(sqlite, database, steps);
+  return database;
+}
+
+function migrate(sqlite: DatabaseSync, database: Database, steps: readonly string[]): void {
+  const version = (): number => database.get<{ user_version: number }>('PRAGMA user_version')?.user_version ?? 0;
+  if (version() > steps.length) {
+    const found = version();
+    sqlite.close();
+    const text = `${database.path} has layout ${found}; this berth reads up to ${steps.length}`;
+    throw new BerthError('unsupported', 'store.newer', text, { hint: 'start the newer berth that wrote it' });
+  }
+  for (let at = version(); at < steps.length; at += 1) {
+    database.transaction(() => {
+      // Another process may have done it while this one waited.
+      if (version() !== at) return;
+      sqlite.exec(steps[at] ?? '');
+      sqlite.exec(`PRAGMA user_version = ${at + 1}`);
+    });
+  }
+}
+
+function translate(error: unknown, path: string): unknown {
+  if (!/disk is full|disk I\/O error/i.test(messageOf(error))) return error;
+  return new BerthError('exhausted', 'store.full', `no space left on the host for ${path}`, {
+    hint: 'free some space and try again',
+    cause: error,
+  });
+}

@@ -1,0 +1,116 @@
+/** The libvirt driver against a real libvirtd: with its test driver, and with QEMU. `virsh` is the outside view. */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { libvirtDriver } from '#fleet';
+import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
+import { listDomains, type RunningLibvirt, startLibvirt, writeDomain } from '../harness/libvirt.ts';
+
+type Connect = 'test:///default' | 'qemu:///system';
+
+const STATES: Readonly<Record<string, 'running' | 'paused' | 'off'>> = {
+  running: 'running',
+  paused: 'paused',
+  'shut off': 'off',
+};
+
+async function worldOf(connect: Connect): Promise<DriverWorld> {
+  const libvirt = await startLibvirt();
+  const type = connect === 'test:///default' ? 'test' : 'qemu';
+  const url = (socket: string): URL => new URL(`${connect.replace('://', '+unix://')}?socket=${socket}`);
+  return {
+    driver: libvirtDriver,
+    target: { name: 'conform', url: url(libvirt.socket), allowPower: false },
+    deadUrl: url(`${libvirt.socket}-nobody`),
+    look: async () =>
+      (await listDomains(libvirt, connect)).map(({ uuid, name, state }) => ({
+        nativeId: uuid,
+        name,
+        powerState: STATES[state] ?? 'unknown',
+      })),
+    create: async (name) => {
+      await libvirt.virsh(connect, 'define', writeDomain(libvirt, { name, type }));
+    },
+    start: async (name) => {
+      await libvirt.virsh(connect, 'start', name);
+    },
+    stop: async (name) => {
+      await libvirt.virsh(connect, 'destroy', name);
+    },
+    remove: async (name) => {
+      await libvirt.virsh(connect, 'undefine', name);
+    },
+    crash: () => libvirt.dispose(),
+    eventDeadlineMs: 5_000,
+  };
+}
+
+describe("libvirt's test driver", () => driverConformance(() => worldOf('test:///default')));
+describe('libvirt with QEMU', () => driverConformance(() => worldOf('qemu:///system')));
+
+describe('what only libvirt has', () => {
+  let libvirt: RunningLibvirt;
+
+  before(async () => {
+    libvirt = await startLibvirt();
+  });
+
+  after(() => libvirt.dispose());
+
+  const open = (query: string, allowPower = false) =>
+    libvirtDriver.open({ name: 'x', url: new URL(query), allowPower }, AbortSignal.timeout(10_000));
+
+  test('a QEMU domain: what its XML, its figures and virsh say is what the facts say', async () => {
+    await libvirt.virsh('qemu:///system', 'create', writeDomain(libvirt, { name: 'real', type: 'qemu' }));
+    const session = await open(`qemu+unix:///system?socket=${libvirt.readOnlySocket}`);
+    const { hosts, vms } = await snapshotOf(session);
+    const [vm] = vms;
+    assert.equal(vm?.name, 'real');
+    assert.equal(vm?.uuid, (await libvirt.virsh('qemu:///system', 'domuuid', 'real')).trim());
+    assert.deepEqual(
+      [vm?.vcpus, vm?.memoryBytes, vm?.firmware, vm?.powerState],
+      [1, 64 * 1024 * 1024, 'bios', 'running'],
+    );
+    assert.equal(vm?.virtualization.mode, 'virtio');
+    assert.equal(vm?.virtualization.accelerator, 'tcg');
+    assert.match(await libvirt.virsh('qemu:///system', 'domiflist', 'real'), new RegExp(`virtio +${vm?.nics[0]?.mac}`));
+    const nodeInfo = await libvirt.virsh('qemu:///system', 'nodeinfo');
+    assert.match(nodeInfo, new RegExp(`CPU\\(s\\): +${hosts[0]?.threads}\n`));
+    assert.match(nodeInfo, new RegExp(`Memory size: +${(hosts[0]?.memoryBytes ?? 0) / 1024} KiB`));
+    const samples = await session.samples?.read();
+    const cpu = Number(
+      /cpu_time +([0-9.]+) seconds/.exec(
+        await libvirt.virsh('qemu:///system', 'cpu-stats', 'real', '--total').catch(() => ''),
+      )?.[1] ?? Number.NaN,
+    );
+    const told = Number(samples?.[0]?.cpuNanoseconds ?? 0n) / 1e9;
+    assert.ok(told > 0 && (Number.isNaN(cpu) || Math.abs(cpu - told) < 2), `${told} s, virsh says ${cpu} s`);
+    await session.close();
+    await libvirt.virsh('qemu:///system', 'destroy', 'real');
+  });
+
+  test('read-only is held by libvirt itself, not by us alone', async () => {
+    await assert.rejects(
+      async () => {
+        const session = await open(`test+unix:///default?socket=${libvirt.readOnlySocket}`, true);
+        await session.power?.act('pause', '6695eb01-f6a4-8304-79aa-97f2502e193f');
+      },
+      { kind: 'denied' },
+    );
+  });
+
+  test('what the other end says and is not libvirt is refused', async () => {
+    await assert.rejects(open(`test+unix:///nosuch?socket=${libvirt.socket}`), /nosuch|not found|cannot/i);
+  });
+
+  test('a snapshot of 500 domains has all of them once', async () => {
+    const names = Array.from({ length: 500 }, (_, index) => `many-${index}`);
+    const batch = names.map((name) => `define ${writeDomain(libvirt, { name, type: 'test' })}`).join('; ');
+    await libvirt.virsh('test:///default', batch);
+    const session = await open(`test+unix:///default?socket=${libvirt.socket}`);
+    const began = performance.now();
+    const { vms } = await snapshotOf(session);
+    const tookMs = performance.now() - began;
+    assert.deepEqual(vms.map((vm) => vm.name).sort(), [...names, 'test'].sort(), `after ${tookMs} ms`);
+    await session.close();
+  });
+});

@@ -1,0 +1,140 @@
+/** The vSphere driver against vcsim, with govmomi's client as the outside view. */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { type SourceTarget, vsphereDriver } from '#fleet';
+import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
+import type { VmChange } from '../../src/fleet/driver.ts';
+import { type RunningVcsim, startVcsim, VCSIM_CREDENTIALS } from '../harness/vcsim.ts';
+import { eventually } from '../harness/vm-client.ts';
+
+const POWER = { poweredOn: 'running', poweredOff: 'off', suspended: 'suspended' } as const;
+
+function targetOf(vcsim: RunningVcsim, changes: Partial<SourceTarget> = {}): SourceTarget {
+  return { name: 'vc', url: vcsim.url, pin: vcsim.pin, credentials: VCSIM_CREDENTIALS, allowPower: false, ...changes };
+}
+
+async function world(): Promise<DriverWorld> {
+  const vcsim = await startVcsim(2, 2);
+  return {
+    driver: vsphereDriver,
+    target: targetOf(vcsim),
+    deadUrl: new URL('vsphere://127.0.0.1:1/'),
+    look: async () =>
+      (await vcsim.list()).map(({ id, name, power }) => ({
+        nativeId: id,
+        name,
+        powerState: POWER[power as keyof typeof POWER],
+      })),
+    create: async (name) => void (await vcsim.ask('create', name)),
+    start: async (name) => void (await vcsim.ask('start', name)),
+    stop: async (name) => void (await vcsim.ask('stop', name)),
+    remove: async (name) => void (await vcsim.ask('remove', name)),
+    crash: () => vcsim.kill(),
+    // vcsim gathers changes for 250 ms.
+    eventDeadlineMs: 5_000,
+  };
+}
+
+describe('vSphere (vcsim)', () => driverConformance(world));
+
+describe('what only vSphere has', () => {
+  let vcsim: RunningVcsim;
+
+  before(async () => {
+    vcsim = await startVcsim(3, 400);
+  });
+
+  after(() => vcsim.kill());
+
+  const open = (changes: Partial<SourceTarget> = {}) =>
+    vsphereDriver.open(targetOf(vcsim, changes), AbortSignal.timeout(20_000));
+
+  test('1,200 VMs come in pages of 250, each once, with UUID, host, disks and cards', async () => {
+    const session = await open();
+    const sizes: number[] = [];
+    for await (const page of session.snapshot(AbortSignal.timeout(60_000))) sizes.push(page.vms.length);
+    assert.deepEqual(
+      sizes.filter((size) => size > 0),
+      [250, 250, 250, 250, 200],
+    );
+    const { vms, hosts } = await snapshotOf(session);
+    const expected = await vcsim.list();
+    const seen = vms.map((vm) => ({ id: vm.nativeId, name: vm.name, host: vm.hostId, uuid: vm.uuid }));
+    const byId = (a: { id: string }, b: { id: string }): number => (a.id < b.id ? -1 : 1);
+    assert.deepEqual(
+      seen.sort(byId),
+      expected.map(({ id, name, host, uuid }) => ({ id, name, host, uuid })).sort(byId),
+    );
+    assert.deepEqual(
+      hosts.map((host) => host.hypervisor),
+      Array(3).fill('VMware ESXi'),
+    );
+    const [vm] = vms;
+    assert.equal(vm?.disks.length, 1);
+    assert.match(vm?.disks[0]?.path ?? '', /^\[LocalDS_0\] .*\.vmdk$/);
+    assert.equal(vm?.disks[0]?.datastore, 'LocalDS_0');
+    assert.match(vm?.nics[0]?.mac ?? '', /^00:0c:29/);
+    assert.equal(vm?.virtualization.accelerator, 'vmx');
+    await session.close();
+  });
+
+  test('a certificate nobody signed is refused with its fingerprint, a pinned one is taken, another pin is not', async () => {
+    await assert.rejects(open({ pin: undefined }), {
+      kind: 'unauthenticated',
+      code: 'tls.untrusted',
+      hint: new RegExp(`sha256:${vcsim.pin}`),
+    });
+    await assert.rejects(open({ pin: '0'.repeat(64) }), { code: 'tls.untrusted', message: new RegExp(vcsim.pin) });
+    await (await open()).close();
+  });
+
+  test('a wrong password and a missing one are told apart from a server that is not there', async () => {
+    await assert.rejects(open({ credentials: { user: 'operator', password: 'wrong' } }), {
+      kind: 'unauthenticated',
+      code: 'vsphere.login',
+    });
+    await assert.rejects(open({ credentials: undefined }), { kind: 'unauthenticated', code: 'vsphere.no_credentials' });
+    await assert.rejects(open({ credentials: { user: '<a>&"', password: ']]>' } }), { code: 'vsphere.login' });
+  });
+
+  test('a session that the server has ended ends ours with the reason, and a new one works', async () => {
+    const session = await open();
+    await session.events?.watch(() => {});
+    await vcsim.ask('logout');
+    const failure = await snapshotOf(session).catch((error: unknown) => error);
+    const { kind, code } = failure as { kind: string; code: string };
+    assert.deepEqual([kind, code], ['unavailable', 'vsphere.expired']);
+    assert.equal((await session.ended)?.code, 'vsphere.expired');
+    const again = await open();
+    assert.ok((await again.fingerprint()).version.length > 0);
+    await again.close();
+  });
+
+  test('a VM that moves and is renamed is heard, with all its facts', async () => {
+    const session = await open();
+    const changes: VmChange[] = [];
+    const stop = await session.events?.watch((change) => changes.push(change));
+    const [first] = await vcsim.list();
+    await vcsim.ask('move', first?.name ?? '');
+    await vcsim.ask('rename', first?.name ?? '', 'renamed');
+    const seen = (): VmChange | undefined =>
+      changes.findLast((one) => one.kind === 'seen' && one.vm.nativeId === first?.id && one.vm.name === 'renamed');
+    await eventually('the new name is heard', 5_000, async () => seen() !== undefined);
+    const change = seen();
+    const now = (await vcsim.list()).find((vm) => vm.id === first?.id);
+    assert.notEqual(now?.host, first?.host);
+    assert.ok(change?.kind === 'seen' && change.vm.hostId === now?.host && change.vm.disks.length === 1);
+    await stop?.();
+    await session.close();
+  });
+
+  test('a task that fails says so: a VM that runs cannot be started', async () => {
+    const session = await open({ allowPower: true });
+    const running = (await vcsim.list()).find((vm) => vm.power === 'poweredOn');
+    await assert.rejects(async () => session.power?.act('start', running?.id ?? ''), {
+      kind: 'conflict',
+      code: 'vsphere.bad_state',
+    });
+    await session.close();
+  });
+});
