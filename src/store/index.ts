@@ -1,2 +1,4 @@
 export { type FolderLock, lockFolder } from './folder-lock.ts';
+export { connectPostgres, type PostgresConnection } from './postgres.ts';
 export { openRecordStore, type RecordStore, type StoredRecord } from './records.ts';
+export { openSqlFile, type SqlFile } from './sql-file.ts';

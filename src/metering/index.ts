@@ -1,0 +1,24 @@
+export { Exact } from './exact.ts';
+export { openLedger } from './ledger/open-ledger.ts';
+export type { RateCard } from './rate-card/card.ts';
+export { loadRateCard } from './rate-card/parse-card.ts';
+export type { Selector } from './rate-card/selector.ts';
+export { rate } from './rating/rate.ts';
+export { budgetStates } from './reports/budgets.ts';
+export { type Comparison, compare } from './reports/compare.ts';
+export { spreadsheetLine } from './reports/csv.ts';
+export { deliverAlerts } from './reports/deliver-alerts.ts';
+export { explain, explanationText } from './reports/explain.ts';
+export { forecast, knownAt } from './reports/forecast.ts';
+export {
+  COST_PARTS,
+  DIMENSIONS,
+  type Dimension,
+  type Report,
+  type ReportedCharge,
+  reportOf,
+  selected,
+} from './reports/report.ts';
+export type { UsageFacts } from './usage/facts.ts';
+export { readCardText, readUsageFile } from './usage/read-usage-file.ts';
+export { isMonthName, monthOf, monthsBetween, timeText } from './usage/time-cuts.ts';
