@@ -1,4 +1,12 @@
 export { Exact } from './exact.ts';
+export { BERTH_CRITERIA, FOCUS_VERSIONS, type FocusVersion } from './focus/columns.ts';
+export { type FocusCharge, focusTable } from './focus/focus-rows.ts';
+export { focusMetadata } from './focus/metadata.ts';
+export { readModel } from './focus/model.ts';
+export { readCsv } from './focus/read-csv.ts';
+export { berthModel } from './focus/rules.ts';
+export { type ModelVerdict, runModel } from './focus/run-model.ts';
+export { focusCsv, focusJson, focusParquet } from './focus/write-table.ts';
 export { openLedger } from './ledger/open-ledger.ts';
 export type { RateCard } from './rate-card/card.ts';
 export { loadRateCard } from './rate-card/parse-card.ts';

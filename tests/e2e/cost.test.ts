@@ -205,6 +205,34 @@ test('budgets tell a webhook and a command once, and again only what could not b
   assert.match(paged, /^\{"berth":"budget-alert",.*"of":"forecast".*\}\n--team shop\n$/);
 });
 
+test('FOCUS files of every version and form, checked by the rules and described by their schema', async () => {
+  for (const version of ['1.2', '1.3', '1.4']) {
+    const path = join(folder, `focus-${version}.csv`);
+    const done = await berth('export', ...now(), '--focus', version, '--out', path, '--issuer', 'Our IT');
+    assert.equal(done.code, 0, done.err);
+    const checked = await berth('validate', '--file', path, '--focus', version);
+    assert.match(checked.out, /: \d+ passed\nconformant as far as checked\n$/);
+    assert.equal(checked.code, 0);
+    const schema = JSON.parse(await readFile(`${path}.schema.json`, 'utf8')) as {
+      FocusVersion: string;
+      ColumnDefinition: unknown[];
+    };
+    assert.equal(schema.FocusVersion, version);
+    assert.equal(schema.ColumnDefinition.length, (await readFile(path, 'utf8')).split('\r\n')[0]?.split(',').length);
+    const broken = await put('broken.csv', (await readFile(path, 'utf8')).replace(',Usage,', ',Use,'));
+    const refused = await berth('validate', '--file', broken, '--focus', version);
+    assert.equal(refused.code, 1);
+    assert.match(refused.out, /^failed {2}ChargeCategory: has an allowed value \(1 row: 1\)\n/m);
+  }
+  for (const form of ['json', 'parquet']) {
+    const path = join(folder, `focus.${form}`);
+    assert.equal((await berth('export', ...now(), '--as', form, '--out', path)).code, 0);
+    const bytes = await readFile(path);
+    if (form === 'parquet') assert.equal(bytes.subarray(0, 4).toString(), 'PAR1');
+    else assert.ok((JSON.parse(bytes.toString()) as unknown[]).length > 1000);
+  }
+});
+
 test('usage mistakes are said with what to do', async () => {
   assert.match((await berth('dance')).err, /unknown command: berth cost dance/);
   assert.match((await berth('report', '--card', card)).err, /--usage is missing/);

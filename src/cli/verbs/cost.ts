@@ -1,7 +1,8 @@
-/** `cost check|report|explain|forecast|compare|budgets|rate|close`. */
+/** `cost`: what VMs cost, from a rate card and usage facts or from a ledger. */
 import { type Options, usageError } from '../command-line.ts';
 import type { Verb, VerbContext } from '../verb.ts';
 import { closeMonth, rateMonths } from './cost/booking.ts';
+import { exportFocus, validateFocus } from './cost/exporting.ts';
 import { checkCard, compareCards, explainCost, forecastCost, reportCost, watchBudgets } from './cost/reporting.ts';
 
 type Action = (context: VerbContext, options: Options) => Promise<number>;
@@ -15,6 +16,8 @@ const ACTIONS: Readonly<Record<string, Action>> = {
   budgets: watchBudgets,
   rate: rateMonths,
   close: closeMonth,
+  export: exportFocus,
+  validate: validateFocus,
 };
 
 export const cost: Verb = {
@@ -29,7 +32,9 @@ export const cost: Verb = {
       '  compare    the same use under another rate card\n' +
       '  budgets    spending against the card’s budgets; --notify tells who is to be told\n' +
       '  rate       record a month’s charges in a ledger; of a closed month, corrections\n' +
-      '  close      close a month of a ledger',
+      '  close      close a month of a ledger\n' +
+      '  export     a FOCUS file of a month, with its schema beside it\n' +
+      '  validate   check a FOCUS file (CSV); exit code 1 when it breaks a rule',
     flags: [
       { flags: '--card <FILE>', about: 'the rate card (YAML)' },
       { flags: '--usage <FILE>', about: 'usage facts (JSON lines)' },
@@ -49,6 +54,14 @@ export const cost: Verb = {
       { flags: '--scope <NAME>', about: 'rate: whose charges these are, when several collectors share a ledger' },
       { flags: '--book-into <YYYY-MM>', about: 'rate: the month corrections appear in; usually this one' },
       { flags: '--notify <FILE>', about: 'budgets: deliver alerts, and remember in FILE which were' },
+      { flags: '--focus <VERSION>', about: 'export, validate: 1.2, 1.3 or 1.4; usually 1.2' },
+      { flags: '--as <FORM>', about: 'export: csv, json or parquet' },
+      { flags: '--out <FILE>', about: 'export: where to' },
+      { flags: '--issuer <NAME>', about: 'export: who charges' },
+      { flags: '--account <NAME>', about: 'export: the billing account' },
+      { flags: '--file <FILE>', about: 'validate: the file' },
+      { flags: '--model <FILE>', about: 'validate: a published rule model (JSON) instead of berth’s own rules' },
+      { flags: '--criteria <NAMES>', about: 'validate: the capabilities that apply, with commas' },
       { flags: '--json', about: 'as JSON' },
       { flags: '--csv', about: 'as comma-separated values' },
     ],

@@ -45,7 +45,7 @@ export interface Charge {
 export interface Allocation {
   /** `idle:vcpu`, `overhead:even`, … */
   readonly method: string;
-  /** The part of the whole, `weight/total`. */
+  /** The part of the whole, a decimal. */
   readonly ratio: string;
 }
 

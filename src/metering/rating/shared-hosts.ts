@@ -5,6 +5,9 @@ import type { HostRecord } from '../usage/usage-records.ts';
 import { type Charge, type ChargeSubject, chargeKey, fractionText, NOBODY } from './charge.ts';
 import { itemFor, perUnitOf, type RatingFrame, type UsageGroup } from './priced-usage.ts';
 
+/** Digits of the ratios that go into exports; those of one whole add up to exactly 1. */
+const RATIO_DECIMALS = 12;
+
 /** A host in one charge's time, with its VMs' usage in it. */
 export interface HostWindow {
   readonly version: CardVersion;
@@ -72,15 +75,20 @@ function shareOne(frame: RatingFrame, window: HostWindow, { what, sharing, resou
     { decimals, mode },
   );
   if (parts.length === 0) return [frameOf(host, quantity, { note: '', allocation: undefined })];
+  const ratios = allocate(
+    Exact.one,
+    sharers.map(({ weight }) => weight),
+    { decimals: RATIO_DECIMALS, mode },
+  );
   const total = sharers.reduce((sum, { weight }) => sum.plus(weight), Exact.zero);
   return sharers.flatMap(({ subject, weight }, index) => {
     const part = parts[index] ?? Exact.zero;
     if (part.isZero) return [];
-    const ratio = `${fractionText(weight)} of ${fractionText(total)}`;
+    const share = `${fractionText(weight)} of ${fractionText(total)}`;
     return [
       frameOf(subject, part, {
-        note: `share by ${sharing} ${ratio} = ${part}`,
-        allocation: { method: `${what}:${sharing}`, ratio },
+        note: `share by ${sharing} ${share} = ${part}`,
+        allocation: { method: `${what}:${sharing}`, ratio: (ratios[index] ?? Exact.zero).toString() },
       }),
     ];
   });

@@ -63,7 +63,7 @@ export function reportOf(
 }
 
 /** Keeps what a selector chooses. A charge that belongs to no VM is asked with what it has. */
-export function selected(charges: readonly ReportedCharge[], select: Selector): readonly ReportedCharge[] {
+export function selected<T extends ReportedCharge>(charges: readonly T[], select: Selector): readonly T[] {
   return charges.filter(({ charge }) => matches(select, selectable(charge.subject)));
 }
 

@@ -2,13 +2,13 @@
 import {
   DIMENSIONS,
   type Dimension,
+  type FocusCharge,
   isMonthName,
   loadRateCard,
   monthOf,
   monthsBetween,
   openLedger,
   type RateCard,
-  type ReportedCharge,
   rate,
   readCardText,
   readUsageFile,
@@ -93,7 +93,7 @@ export function filterOf(options: Options): Selector {
 }
 
 export interface ChargeInput {
-  readonly charges: readonly ReportedCharge[];
+  readonly charges: readonly FocusCharge[];
   readonly currency: string;
   readonly months: readonly string[];
   /** What the reader should know: usage without a price, counters that were not read. */
@@ -115,7 +115,9 @@ async function ratedNow(options: Options): Promise<ChargeInput> {
     ...unpriced.map((one) => `${period}: no price for ${one.resource} (${one.vms} VM${one.vms === 1 ? '' : 's'})`),
     ...(gaps.length === 0 ? [] : [`${period}: ${gaps.length} gap${gaps.length === 1 ? '' : 's'} in counters`]),
   ]);
-  const charges = ratings.flatMap((one) => one.charges.map((charge) => ({ charge, isCorrection: false })));
+  const charges = ratings.flatMap((one) =>
+    one.charges.map((charge) => ({ charge, isCorrection: false, bookedInto: one.period, invoiceId: undefined })),
+  );
   return { charges, currency: card.currency, months, notes };
 }
 
@@ -123,10 +125,15 @@ async function booked(options: Options, place: string): Promise<ChargeInput> {
   const months = monthsOf(options);
   const ledger = await openLedger(place);
   try {
-    const charges: ReportedCharge[] = [];
-    for (const month of months)
+    const charges: FocusCharge[] = [];
+    for (const month of months) {
+      const invoiceId =
+        (await ledger.period(month)).state === 'closed'
+          ? `${options.text('account') ?? 'default'}-${month}`
+          : undefined;
       for (const { charge, kind } of await ledger.entries(month))
-        charges.push({ charge, isCorrection: kind === 'correction' });
+        charges.push({ charge, isCorrection: kind === 'correction', bookedInto: month, invoiceId });
+    }
     const currencies = [...new Set(charges.map(({ charge }) => charge.currency))];
     if (currencies.length > 1)
       throw usageError(`these months are charged in ${currencies.join(' and ')}, which cannot be added up`);
