@@ -27,6 +27,7 @@ export {
   reportOf,
   selected,
 } from './reports/report.ts';
+export { openSampleStore } from './samples/sample-store.ts';
 export type { UsageFacts } from './usage/facts.ts';
 export { readCardText, readUsageFile } from './usage/read-usage-file.ts';
 export { isMonthName, monthOf, monthsBetween, timeText } from './usage/time-cuts.ts';
