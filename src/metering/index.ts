@@ -18,6 +18,7 @@ export { spreadsheetLine } from './reports/csv.ts';
 export { deliverAlerts } from './reports/deliver-alerts.ts';
 export { explain, explanationText } from './reports/explain.ts';
 export { forecast, knownAt } from './reports/forecast.ts';
+export { monthPage } from './reports/html/page.ts';
 export {
   COST_PARTS,
   DIMENSIONS,

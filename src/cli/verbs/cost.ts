@@ -3,6 +3,7 @@ import { type Options, usageError } from '../command-line.ts';
 import type { Verb, VerbContext } from '../verb.ts';
 import { closeMonth, rateMonths } from './cost/booking.ts';
 import { exportFocus, validateFocus } from './cost/exporting.ts';
+import { writePage } from './cost/page.ts';
 import { checkCard, compareCards, explainCost, forecastCost, reportCost, watchBudgets } from './cost/reporting.ts';
 
 type Action = (context: VerbContext, options: Options) => Promise<number>;
@@ -18,6 +19,7 @@ const ACTIONS: Readonly<Record<string, Action>> = {
   close: closeMonth,
   export: exportFocus,
   validate: validateFocus,
+  html: writePage,
 };
 
 export const cost: Verb = {
@@ -34,7 +36,8 @@ export const cost: Verb = {
       '  rate       record a month’s charges in a ledger; of a closed month, corrections\n' +
       '  close      close a month of a ledger\n' +
       '  export     a FOCUS file of a month, with its schema beside it\n' +
-      '  validate   check a FOCUS file (CSV); exit code 1 when it breaks a rule',
+      '  validate   check a FOCUS file (CSV); exit code 1 when it breaks a rule\n' +
+      '  html       a month as one file with charts',
     flags: [
       { flags: '--card <FILE>', about: 'the rate card (YAML)' },
       { flags: '--usage <FILE>', about: 'usage facts (JSON lines)' },
@@ -56,7 +59,7 @@ export const cost: Verb = {
       { flags: '--notify <FILE>', about: 'budgets: deliver alerts, and remember in FILE which were' },
       { flags: '--focus <VERSION>', about: 'export, validate: 1.2, 1.3 or 1.4; usually 1.2' },
       { flags: '--as <FORM>', about: 'export: csv, json or parquet' },
-      { flags: '--out <FILE>', about: 'export: where to' },
+      { flags: '--out <FILE>', about: 'export, html: where to' },
       { flags: '--issuer <NAME>', about: 'export: who charges' },
       { flags: '--account <NAME>', about: 'export: the billing account' },
       { flags: '--file <FILE>', about: 'validate: the file' },
