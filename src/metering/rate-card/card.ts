@@ -1,5 +1,6 @@
 /** A rate card as it is worked with: parsed, checked, frozen. `parse-card.ts` makes it. */
 import type { Exact, RoundingMode } from '../exact.ts';
+import type { Window } from '../usage/time-cuts.ts';
 import type { Selector } from './selector.ts';
 import type { MonthLength, Resource, Unit } from './units.ts';
 
@@ -9,8 +10,8 @@ export interface RateCard {
   readonly currency: string;
   readonly minorDecimals: number;
   readonly rounding: Rounding;
-  /** How long one charge may last: charges are cut at full UTC hours or days. */
-  readonly chargePer: 'hour' | 'day';
+  /** How long one charge may last: charges are cut at full UTC hours, days or months. */
+  readonly chargePer: Window;
   readonly month: MonthLength;
   /** In order of time, without overlaps and gaps. */
   readonly versions: readonly CardVersion[];

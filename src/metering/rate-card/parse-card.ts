@@ -1,6 +1,7 @@
 /** From the text of a rate card file to a `RateCard`, or to everything that is wrong with it. Pure. */
 import { BerthError } from '#base';
 import { ROUNDING_MODES } from '../exact.ts';
+import { WINDOWS } from '../usage/time-cuts.ts';
 import { type RateCard, type Rounding, SHARINGS, type Sharing, type Tax } from './card.ts';
 import { checkValidities, checkVersion } from './check-card.ts';
 import { minorDecimalsOf } from './currencies.ts';
@@ -80,9 +81,7 @@ function readCard(reader: YamlReader, fields: Fields): RateCard | undefined {
     );
   const rounding = readRounding(reader, fields.get('rounding'));
   const chargePer =
-    fields.get('charge-per') === undefined
-      ? 'hour'
-      : reader.choice(fields.get('charge-per'), 'charge-per', ['hour', 'day'] as const);
+    fields.get('charge-per') === undefined ? 'day' : reader.choice(fields.get('charge-per'), 'charge-per', WINDOWS);
   const month = readMonth(reader, fields.get('month'));
   const versions = readVersions(reader, need('versions'));
   const taxes = reader.list(fields.get('taxes'), 'taxes').flatMap((place) => readTax(reader, place) ?? []);

@@ -42,6 +42,7 @@ function card(items: string, more = ''): RateCard {
   const text = `rate-card: t
 format: 1
 currency: EUR
+charge-per: hour
 versions:
   - version: v1
     effective: { from: 2026-01-01 }
@@ -230,4 +231,26 @@ test('rating is a function: the same facts in another order give the same charge
   const keys = (charges: readonly Charge[]): string[] => charges.map((one) => `${one.key} ${one.cost}`).sort();
   assert.deepEqual(keys(forward.charges), keys(backward.charges));
   assert.equal(new Set(forward.charges.map((one) => one.key)).size, forward.charges.length);
+});
+
+test('charges by the hour, the day and the month cost the same, and each month’s price change is kept', () => {
+  const span = { startMs: at('2026-11-10T03:20:00Z'), endMs: at('2026-11-18T00:00:00Z') };
+  const host = {
+    source: 'lab',
+    host: 'h1',
+    vcpus: 8,
+    memoryBytes: 64 * GIB,
+    overheadVcpus: 1,
+    overheadMemoryBytes: GIB,
+    ...span,
+  };
+  const results = (['hour', 'day', 'month'] as const).map((chargePer) =>
+    rate({ ...example, chargePer, taxes: [] }, '2026-11', facts([interval(span)], { hosts: [host] })),
+  );
+  const totals = results.map((one) => sumOf(one.charges.map((charge) => charge.cost)).toFixed(8));
+  assert.equal(new Set(totals).size, 1, totals.join());
+  const counts = results.map(
+    (one) => one.charges.filter((charge) => charge.item === 'cpu' && charge.category === 'usage').length,
+  );
+  assert.deepEqual(counts, [190, 9, 2]);
 });

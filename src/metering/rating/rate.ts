@@ -3,7 +3,7 @@ import { Exact } from '../exact.ts';
 import type { CardVersion, PriceItem, RateCard } from '../rate-card/card.ts';
 import { type Consumption, type CounterGap, consumptionOf } from '../usage/consumption.ts';
 import type { AllocationInterval, Counter, UsageFacts } from '../usage/facts.ts';
-import { hourStart, type MonthName, monthSpan } from '../usage/time-cuts.ts';
+import { type MonthName, monthSpan, windowStart } from '../usage/time-cuts.ts';
 import { type HostRecord, type UsageRecord, usageOf } from '../usage/usage-records.ts';
 import { cutsOf, holdsAt, subjectOf } from './attribution.ts';
 import { type Charge, type ChargeSubject, chargeKey, NOBODY } from './charge.ts';
@@ -27,13 +27,15 @@ const RESOURCE_OF: Readonly<Record<Counter, string>> = {
   networkOutBytes: 'network-out',
   diskOperations: 'disk-operations',
 };
-const DAY_MS = 86_400_000;
 
 export function rate(card: RateCard, period: MonthName, facts: UsageFacts): Rating {
   const frame: RatingFrame = { card, period };
   const month = monthSpan(period);
   const cuts = cutsOf(card);
-  const usage = usageOf(clipped(facts.intervals, month), clipped(facts.hosts, month), cuts);
+  const usage = usageOf(clipped(facts.intervals, month), clipped(facts.hosts, month), {
+    atMs: cuts,
+    window: card.chargePer,
+  });
   const { consumed, gaps } = consumptionOf(facts.samples, cuts);
   const groups = groupUsage(frame, usage.records, placed(consumed, facts.intervals, month));
   const priced: (UsageGroup & { item: PriceItem })[] = [];
@@ -191,7 +193,7 @@ function hostWindows(frame: RatingFrame, hosts: readonly HostRecord[], groups: r
 }
 
 function windowOf(frame: RatingFrame, atMs: number): number {
-  return frame.card.chargePer === 'day' ? Math.floor(atMs / DAY_MS) * DAY_MS : hourStart(atMs);
+  return windowStart(atMs, frame.card.chargePer);
 }
 
 function compareText(a: string, b: string): number {

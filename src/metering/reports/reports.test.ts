@@ -24,6 +24,7 @@ function card(more = '', price = '0.01', currency = 'EUR'): RateCard {
     `rate-card: ${currency === 'EUR' ? 'house' : 'cloud'}
 format: 1
 currency: ${currency}
+charge-per: hour
 versions:
   - version: v1
     effective: { from: 2026-01-01 }

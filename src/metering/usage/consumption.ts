@@ -71,7 +71,7 @@ export function increase(
 
 /** Evenly over time, in whole units, nothing lost: each piece ends where the rounded-down running total stands. */
 function spread(span: Omit<Consumption, 'amount'>, amount: bigint, cutsMs: readonly number[]): Consumption[] {
-  const ends = [...cutsWithin(span, cutsMs), span.endMs];
+  const ends = [...cutsWithin(span, { extra: cutsMs, window: 'hour' }), span.endMs];
   const lengthMs = BigInt(span.endMs - span.startMs);
   const pieces: Consumption[] = [];
   let [startMs, given] = [span.startMs, 0n];

@@ -4,8 +4,21 @@ export const HOUR_MS = 3_600_000;
 /** `2026-11`: a UTC calendar month, which is also the billing period. */
 export type MonthName = string;
 
-export function hourStart(ms: number): number {
-  return Math.floor(ms / HOUR_MS) * HOUR_MS;
+/** How long what is kept together may last, in UTC. */
+export const WINDOWS = ['hour', 'day', 'month'] as const;
+export type Window = (typeof WINDOWS)[number];
+
+/** The beginning of the UTC hour, day or month that `ms` is in. */
+export function windowStart(ms: number, window: Window): number {
+  if (window === 'month') return monthSpan(monthOf(ms)).startMs;
+  const lengthMs = window === 'hour' ? HOUR_MS : 24 * HOUR_MS;
+  return Math.floor(ms / lengthMs) * lengthMs;
+}
+
+/** The end of it. */
+function windowEnd(ms: number, window: Window): number {
+  if (window === 'month') return monthSpan(monthOf(ms)).endMs;
+  return windowStart(ms, window) + (window === 'hour' ? HOUR_MS : 24 * HOUR_MS);
 }
 
 export function monthOf(ms: number): MonthName {
@@ -32,14 +45,14 @@ export function monthsBetween(fromMs: number, toMs: number): readonly MonthName[
   return months;
 }
 
-/** The moments in `(startMs, endMs)` at which it is cut: every full hour, and each of the sorted `extra`. */
+/** The moments in `(startMs, endMs)` at which it is cut: the end of every window, and each of the sorted `extra`. */
 export function cutsWithin(
   span: { readonly startMs: number; readonly endMs: number },
-  extra: readonly number[],
+  { extra, window }: { readonly extra: readonly number[]; readonly window: Window },
 ): number[] {
   const cuts: number[] = [];
-  for (let at = hourStart(span.startMs) + HOUR_MS; at < span.endMs; at += HOUR_MS) cuts.push(at);
-  const inside = extra.filter((at) => at > span.startMs && at < span.endMs && at % HOUR_MS !== 0);
+  for (let at = windowEnd(span.startMs, window); at < span.endMs; at = windowEnd(at, window)) cuts.push(at);
+  const inside = extra.filter((at) => at > span.startMs && at < span.endMs && at !== windowStart(at, window));
   return inside.length === 0 ? cuts : [...cuts, ...inside].sort((a, b) => a - b);
 }
 

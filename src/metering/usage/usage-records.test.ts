@@ -50,7 +50,7 @@ test('an interval becomes one record for each UTC hour it touches', () => {
 
 test('a cut in the middle of an hour splits it exactly', () => {
   const cut = at('2026-11-01T00:20:00.007Z');
-  const { records } = usageOf([intervalOf({})], [], [cut]);
+  const { records } = usageOf([intervalOf({})], [], { atMs: [cut], window: 'hour' });
   assert.deepEqual(
     records.map((one) => one.endMs),
     [cut, at('2026-11-01T01:00:00Z')],
@@ -161,9 +161,12 @@ test('however time is cut, the sum is the whole: nothing twice, nothing lost', (
       { length: numbers.upTo(6) },
       () => at('2026-10-30T13:00:00Z') + numbers.upTo(50 * HOUR_MS),
     ).sort((a, b) => a - b);
-    const [plain, cut] = [usageOf(intervals, hosts), usageOf(intervals, hosts, cuts)];
-    for (const resource of ['vcpu', 'memory', 'disk:ssd', 'address'])
-      assert.ok(totalOf(plain.records, resource).equals(totalOf(cut.records, resource)), resource);
+    const [plain, cut] = [usageOf(intervals, hosts), usageOf(intervals, hosts, { atMs: cuts, window: 'hour' })];
+    for (const window of ['hour', 'day', 'month'] as const) {
+      const other = usageOf(intervals, hosts, { atMs: cuts, window });
+      for (const resource of ['vcpu', 'memory', 'disk:ssd', 'address'])
+        assert.ok(totalOf(plain.records, resource).equals(totalOf(other.records, resource)), resource);
+    }
     const disks = intervals.map((one) => BigInt(one.disks[0]?.bytes ?? 0) * BigInt(one.endMs - one.startMs));
     assert.ok(totalOf(cut.records, 'disk:ssd').equals(sumOf(disks.map((one) => Exact.of(one)))));
     for (const one of intervals) {

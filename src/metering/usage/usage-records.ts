@@ -1,5 +1,5 @@
 /**
- * From allocation intervals to usage records: one per VM, UTC hour and unchanged facts. Pure.
+ * From allocation intervals to usage records: one per VM, UTC hour (or day, or month) and unchanged facts. Pure.
  *
  * Each host is swept once over time. Between two changes on it nothing changes, so that memory shared by clones can be
  * counted once and split among those that share it just then; and capacity = allocated + overhead + idle − overcommitted
@@ -7,20 +7,20 @@
  */
 import { Exact } from '../exact.ts';
 import type { AllocationInterval, HostInterval } from './facts.ts';
-import { cutsWithin, hourStart } from './time-cuts.ts';
+import { cutsWithin, type Window, windowStart } from './time-cuts.ts';
 
 /** Base units (see rate-card/units.ts) by resource: `vcpu` in vCPU·ms, `memory` and `disk:ssd` in byte·ms, … */
 export type Amounts = ReadonlyMap<string, Exact>;
 
 export interface UsageRecord {
   readonly interval: AllocationInterval;
-  /** Within one UTC hour, and on one side of every cut. */
+  /** Within one window, and on one side of every cut. */
   readonly startMs: number;
   readonly endMs: number;
   readonly amounts: Amounts;
 }
 
-/** One host in one UTC hour (cut as usage records are). Each pair of figures is vCPU·ms and byte·ms. */
+/** One host in one window (cut as usage records are). Each pair of figures is vCPU·ms and byte·ms. */
 export interface HostRecord {
   readonly source: string;
   readonly host: string;
@@ -47,11 +47,20 @@ export interface AllocationUsage {
 /** States in which processors and memory are taken. */
 const HOLDS_MEMORY: ReadonlySet<string> = new Set(['running', 'paused']);
 
-/** @param cutsMs - further moments no record may span, sorted: price changes, changes of attribution. */
+/** What no record may span. */
+export interface Cutting {
+  /** Further moments, sorted: price changes, changes of attribution. */
+  readonly atMs: readonly number[];
+  /** Usually the hour; larger estates keep fewer records. */
+  readonly window: Window;
+}
+
+export const HOURLY: Cutting = { atMs: [], window: 'hour' };
+
 export function usageOf(
   intervals: readonly AllocationInterval[],
   hosts: readonly HostInterval[],
-  cutsMs: readonly number[] = [],
+  cutting: Cutting = HOURLY,
 ): AllocationUsage {
   const places = new Map<string, { intervals: AllocationInterval[]; hosts: HostInterval[] }>();
   const placeOf = (one: { source: string; host: string }) => {
@@ -65,7 +74,7 @@ export function usageOf(
   const records: UsageRecord[] = [];
   const hostRecords: HostRecord[] = [];
   for (const place of places.values()) {
-    const swept = sweepHost(place.intervals, place.hosts, cutsMs);
+    const swept = sweepHost(place.intervals, place.hosts, cutting);
     records.push(...swept.records);
     hostRecords.push(...swept.hosts);
   }
@@ -94,12 +103,12 @@ interface OpenHost {
 function sweepHost(
   intervals: readonly AllocationInterval[],
   hosts: readonly HostInterval[],
-  cutsMs: readonly number[],
+  cutting: Cutting,
 ): { records: UsageRecord[]; hosts: HostRecord[] } {
   const starting = [...intervals].sort((a, b) => a.startMs - b.startMs);
   const startingHosts = [...hosts].sort((a, b) => a.startMs - b.startMs);
-  const moments = momentsOf([...intervals, ...hosts], cutsMs);
-  const cuts = new Set(cutsMs);
+  const moments = momentsOf([...intervals, ...hosts], cutting);
+  const cuts = new Set(cutting.atMs);
   const records: UsageRecord[] = [];
   const hostRecords: HostRecord[] = [];
   let [next, nextHost] = [0, 0];
@@ -107,7 +116,7 @@ function sweepHost(
   let host: OpenHost | undefined;
   for (const [index, fromMs] of moments.entries()) {
     const toMs = moments[index + 1];
-    const isCut = fromMs === hourStart(fromMs) || cuts.has(fromMs);
+    const isCut = fromMs === windowStart(fromMs, cutting.window) || cuts.has(fromMs);
     const going: OpenRecord[] = [];
     for (const open of active) {
       const isOver = open.interval.endMs <= fromMs;
@@ -179,7 +188,7 @@ function addSlice(
 
 function momentsOf(
   spans: readonly { readonly startMs: number; readonly endMs: number }[],
-  cutsMs: readonly number[],
+  { atMs, window }: Cutting,
 ): number[] {
   const moments = new Set<number>();
   let [first, last] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
@@ -189,7 +198,8 @@ function momentsOf(
     first = Math.min(first, startMs);
     last = Math.max(last, endMs);
   }
-  if (first < last) for (const cut of cutsWithin({ startMs: first, endMs: last }, cutsMs)) moments.add(cut);
+  if (first < last)
+    for (const cut of cutsWithin({ startMs: first, endMs: last }, { extra: atMs, window })) moments.add(cut);
   return [...moments].sort((a, b) => a - b);
 }
 

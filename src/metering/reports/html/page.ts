@@ -107,12 +107,14 @@ function heatRows(input: PageInput): [HeatRow[], string[]] {
     const name = `${record.source}/${record.host}`;
     const days = hosts.get(name) ?? new Map<string, { given: Exact; capacity: Exact }>();
     hosts.set(name, days);
-    const date = calendar.pieces(record.startMs, record.endMs)[0]?.date ?? '';
-    const before = days.get(date) ?? { given: Exact.zero, capacity: Exact.zero };
-    days.set(date, {
-      given: before.given.plus(record.allocated.vcpu).plus(record.overhead.vcpu),
-      capacity: before.capacity.plus(record.capacity.vcpu),
-    });
+    for (const piece of calendar.pieces(record.startMs, record.endMs)) {
+      const part = Exact.of(piece.endMs - piece.startMs, record.endMs - record.startMs);
+      const before = days.get(piece.date) ?? { given: Exact.zero, capacity: Exact.zero };
+      days.set(piece.date, {
+        given: before.given.plus(record.allocated.vcpu.plus(record.overhead.vcpu).times(part)),
+        capacity: before.capacity.plus(record.capacity.vcpu.times(part)),
+      });
+    }
   }
   const rows = [...hosts]
     .sort(([a], [b]) => (a < b ? -1 : 1))
