@@ -116,6 +116,12 @@ export const VERBS: readonly VerbEntry[] = [
   { name: 'version', group: engine, summary: 'show versions', load: async () => (await system()).version },
   { name: 'system df', group: engine, summary: 'show what takes how much disk', load: async () => (await system()).df },
   {
+    name: 'cost',
+    group: engine,
+    summary: 'show what VMs cost',
+    load: async () => (await import('./verbs/cost.ts')).cost,
+  },
+  {
     name: 'doctor',
     group: engine,
     summary: 'examine this machine',

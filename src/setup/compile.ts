@@ -41,6 +41,9 @@ const START_FILE = `require('node:module').enableCompileCache(__dirname + '/../c
 require('./program.cjs');
 `;
 
+/** Libraries that few commands use stay out of the bundle that all commands read; node_modules has them. */
+const RARELY_USED = ['pg', 'yaml', 'hyparquet-writer'];
+
 /**
  * The command line as one CommonJS file, in which every module is a function that runs when it is first imported.
  *
@@ -61,6 +64,7 @@ export async function bundleCli(root: string, folder: string): Promise<void> {
       '--minify-syntax',
       '--minify-whitespace',
       '--log-level=warning',
+      ...RARELY_USED.map((name) => `--external:${name}`),
       '--define:import.meta.url=berthProgramUrl',
       `--banner:js=const berthProgramUrl='file://'+encodeURI(__filename).replace(/[?#]/g,encodeURIComponent);${LAZY_REQUIRE}`,
       `--outfile=${aside}/program.cjs`,

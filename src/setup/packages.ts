@@ -31,6 +31,12 @@ export const testPackages: readonly DebianPackage[] = [
   { name: 'make', provides: '/usr/bin/make', why: 'C unit tests' },
   { name: 'bsdutils', provides: '/usr/bin/script', why: 'a terminal for the docker CLI' },
   { name: 'procps', provides: '/usr/bin/ps', why: 'looking at processes from outside' },
+  {
+    name: 'postgresql-15',
+    provides: '/usr/lib/postgresql/15/bin/postgres',
+    why: 'the ledger several collectors share',
+  },
+  { name: 'chromium', provides: '/usr/bin/chromium', why: 'looks at the reports' },
   { name: 'curl', provides: '/usr/bin/curl', why: 'an outside client of published ports' },
   { name: 'libvirt-daemon', provides: '/usr/sbin/libvirtd', why: 'the libvirt that discovery is tested against' },
   { name: 'libvirt-daemon-driver-qemu', provides: '/usr/bin/virt-qemu-run', why: 'libvirt with QEMU' },

@@ -14,6 +14,7 @@ import { benchProduct, notesOf, rowsOf, shortfalls } from './product.ts';
 import { benchPs } from './ps.ts';
 import { benchPull } from './pull.ts';
 import { type Row, renderTable, writeSection } from './report.ts';
+import { benchSamples } from './samples.ts';
 import { benchSleepers } from './sleepers.ts';
 import { benchStart } from './start.ts';
 
@@ -29,6 +30,7 @@ const { values, positionals } = parseArgs({
     vms: { type: 'string' },
     sleepers: { type: 'string', default: '10000' },
     stopped: { type: 'string', default: '1000' },
+    samples: { type: 'string', default: '100000000' },
     write: { type: 'boolean', default: false },
     assert: { type: 'boolean', default: false },
     force: { type: 'boolean', default: false },
@@ -75,6 +77,12 @@ const benches: Readonly<Record<string, () => Promise<Outcome>>> = {
       'Sleepers',
       'One VM is really put to sleep; the others are copies of its record and its files under ids of their own, and some of them are woken. `npm run bench -- sleepers --write`.',
       await benchSleepers(Number(values.sleepers)),
+    ),
+  samples: async () =>
+    ofRows(
+      'Usage samples',
+      'Counters of 10,000 series over a month, beside DuckDB on the same samples; sums equal to the cent. `npm run bench -- samples --write`. What is compared: tests/bench/samples.ts.',
+      await benchSamples(Number(values.samples)),
     ),
   ps: async () =>
     ofRows(

@@ -1,0 +1,85 @@
+/** `cost`: what VMs cost, from a rate card and usage facts or from a ledger. */
+import { type Options, usageError } from '../command-line.ts';
+import type { Verb, VerbContext } from '../verb.ts';
+import { closeMonth, rateMonths } from './cost/booking.ts';
+import { exportFocus, validateFocus } from './cost/exporting.ts';
+import { writePage } from './cost/page.ts';
+import { checkCard, compareCards, explainCost, forecastCost, reportCost, watchBudgets } from './cost/reporting.ts';
+
+type Action = (context: VerbContext, options: Options) => Promise<number>;
+
+const ACTIONS: Readonly<Record<string, Action>> = {
+  check: checkCard,
+  report: reportCost,
+  explain: explainCost,
+  forecast: forecastCost,
+  compare: compareCards,
+  budgets: watchBudgets,
+  rate: rateMonths,
+  close: closeMonth,
+  export: exportFocus,
+  validate: validateFocus,
+  html: writePage,
+};
+
+export const cost: Verb = {
+  shape: {
+    usage: `${Object.keys(ACTIONS).join('|')} [OPTIONS]`,
+    about:
+      'What VMs cost. Needs no daemon.\n\n' +
+      '  check      list all problems of a rate card\n' +
+      '  report     costs by project, owner, source, host, vm, day, month, item or category\n' +
+      '  explain    every line with its arithmetic\n' +
+      '  forecast   what the month will cost when everything goes on as it is\n' +
+      '  compare    the same use under another rate card\n' +
+      '  budgets    spending against the card’s budgets; --notify tells who is to be told\n' +
+      '  rate       record a month’s charges in a ledger; of a closed month, corrections\n' +
+      '  close      close a month of a ledger\n' +
+      '  export     a FOCUS file of a month, with its schema beside it\n' +
+      '  validate   check a FOCUS file (CSV); exit code 1 when it breaks a rule\n' +
+      '  html       a month as one file with charts',
+    flags: [
+      { flags: '--card <FILE>', about: 'the rate card (YAML)' },
+      { flags: '--usage <FILE>', about: 'usage facts (JSON lines)' },
+      { flags: '--ledger <PLACE>', about: 'a ledger: a file, or postgres://USER@HOST/DATABASE' },
+      { flags: '--month <YYYY-MM>', about: 'the month, UTC; may be given again', many: true },
+      { flags: '--by <NAMES>', about: 'report, forecast, compare: what to add up by, with commas; usually project' },
+      { flags: '--zone <NAME>', about: 'whose days are meant, for example Europe/Berlin; usually UTC' },
+      { flags: '--vm <NAME>', about: 'only VMs of this name, * for any characters', many: true },
+      { flags: '--project <NAME>', about: 'only this project', many: true },
+      { flags: '--owner <NAME>', about: 'only this owner', many: true },
+      { flags: '--source <NAME>', about: 'only this source', many: true },
+      { flags: '--host <NAME>', about: 'only this host', many: true },
+      { flags: '--explain', about: 'report: every line with its arithmetic' },
+      { flags: '--at <TIME>', about: 'forecast, budgets: what is known then, UTC; usually the end of what is known' },
+      { flags: '--with <FILE>', about: 'compare: the other rate card' },
+      { flags: '--exchange <DECIMAL>', about: 'compare: one unit of the other card’s currency in this one’s' },
+      { flags: '--scope <NAME>', about: 'rate: whose charges these are, when several collectors share a ledger' },
+      { flags: '--book-into <YYYY-MM>', about: 'rate: the month corrections appear in; usually this one' },
+      { flags: '--notify <FILE>', about: 'budgets: deliver alerts, and remember in FILE which were' },
+      { flags: '--focus <VERSION>', about: 'export, validate: 1.2, 1.3 or 1.4; usually 1.2' },
+      { flags: '--as <FORM>', about: 'export: csv, json or parquet' },
+      { flags: '--out <FILE>', about: 'export, html: where to' },
+      { flags: '--issuer <NAME>', about: 'export: who charges' },
+      { flags: '--account <NAME>', about: 'export: the billing account' },
+      { flags: '--file <FILE>', about: 'validate: the file' },
+      { flags: '--model <FILE>', about: 'validate: a published rule model (JSON) instead of berth’s own rules' },
+      { flags: '--criteria <NAMES>', about: 'validate: the capabilities that apply, with commas' },
+      { flags: '--json', about: 'as JSON' },
+      { flags: '--csv', about: 'as comma-separated values' },
+    ],
+    least: 1,
+    most: 1,
+    examples: [
+      'berth cost report --card house.yaml --usage usage.jsonl --month 2026-11 --by project,owner',
+      'berth cost explain --card house.yaml --usage usage.jsonl --month 2026-11 --vm web',
+      'berth cost rate --card house.yaml --usage usage.jsonl --month 2026-11 --ledger house.db',
+      'berth cost report --ledger house.db --month 2026-11 --by day --zone Europe/Berlin',
+    ],
+  },
+  run: (context, options, [action = '']) => {
+    const chosen = Object.hasOwn(ACTIONS, action) ? ACTIONS[action] : undefined;
+    if (chosen === undefined) throw usageError(`unknown command: berth cost ${action}`, 'see "berth cost --help"');
+    return chosen(context, options);
+  },
+};

@@ -1,0 +1,201 @@
+/** From facts and a rate card to the charges of one month. Pure: the same input gives the same charges and keys. */
+import { Exact } from '../exact.ts';
+import type { CardVersion, PriceItem, RateCard } from '../rate-card/card.ts';
+import { type Consumption, type CounterGap, consumptionOf } from '../usage/consumption.ts';
+import type { AllocationInterval, Counter, UsageFacts } from '../usage/facts.ts';
+import { type MonthName, monthSpan, windowStart } from '../usage/time-cuts.ts';
+import { type HostRecord, type UsageRecord, usageOf } from '../usage/usage-records.ts';
+import { cutsOf, holdsAt, subjectOf } from './attribution.ts';
+import { type Charge, type ChargeSubject, chargeKey, NOBODY } from './charge.ts';
+import { fixedCharges, type Presence, taxesOn } from './fixed-charges.ts';
+import { itemFor, priceUsage, type RatingFrame, type UsageGroup } from './priced-usage.ts';
+import { type HostWindow, shareHosts } from './shared-hosts.ts';
+
+export interface Rating {
+  readonly period: MonthName;
+  readonly charges: readonly Charge[];
+  /** Usage the card has no price for, by resource: base units, and VMs that had it. */
+  readonly unpriced: readonly { readonly resource: string; readonly amount: Exact; readonly vms: number }[];
+  readonly gaps: readonly CounterGap[];
+  readonly records: readonly UsageRecord[];
+  readonly hosts: readonly HostRecord[];
+}
+
+const RESOURCE_OF: Readonly<Record<Counter, string>> = {
+  cpuNs: 'cpu-used',
+  networkInBytes: 'network-in',
+  networkOutBytes: 'network-out',
+  diskOperations: 'disk-operations',
+};
+
+export function rate(card: RateCard, period: MonthName, facts: UsageFacts): Rating {
+  const frame: RatingFrame = { card, period };
+  const month = monthSpan(period);
+  const cuts = cutsOf(card);
+  const usage = usageOf(clipped(facts.intervals, month), clipped(facts.hosts, month), {
+    atMs: cuts,
+    window: card.chargePer,
+  });
+  const { consumed, gaps } = consumptionOf(facts.samples, cuts);
+  const groups = groupUsage(frame, usage.records, placed(consumed, facts.intervals, month));
+  const priced: (UsageGroup & { item: PriceItem })[] = [];
+  const unpriced = new Map<string, { amount: Exact; vms: Set<string> }>();
+  for (const group of groups) {
+    const item = group.version === undefined ? undefined : itemFor(group.version, group.resource, group.subject);
+    if (group.version !== undefined && item !== undefined) {
+      priced.push({ ...group, version: group.version, item });
+      continue;
+    }
+    const found = unpriced.get(group.resource) ?? { amount: Exact.zero, vms: new Set() };
+    found.vms.add(group.subject.vm ?? '');
+    unpriced.set(group.resource, { amount: found.amount.plus(group.amount), vms: found.vms });
+  }
+  const presences = usage.records.flatMap((record): Presence[] => {
+    const version = versionAt(card, record.startMs);
+    const subject = subjectOf(card, record.interval, record.startMs);
+    return version === undefined ? [] : [{ version, subject, startMs: record.startMs, endMs: record.endMs }];
+  });
+  const hostPresences = usage.hosts.flatMap((record): Presence[] => {
+    const version = versionAt(card, record.startMs);
+    const subject = { ...NOBODY, source: record.source, host: record.host };
+    return version === undefined ? [] : [{ version, subject, startMs: record.startMs, endMs: record.endMs }];
+  });
+  const charges = [
+    ...priceUsage(frame, priced),
+    ...fixedCharges(frame, presences, hostPresences),
+    ...shareHosts(frame, hostWindows(frame, usage.hosts, priced)),
+  ].filter((charge) => charge.quantity?.isZero !== true);
+  return {
+    period,
+    charges: [...charges, ...taxesOn(frame, charges)],
+    unpriced: [...unpriced].map(([resource, { amount, vms }]) => ({ resource, amount, vms: vms.size })),
+    gaps: gaps.filter((gap) => gap.endMs > month.startMs && gap.startMs < month.endMs),
+    records: usage.records,
+    hosts: usage.hosts,
+  };
+}
+
+export function versionAt(card: RateCard, atMs: number): CardVersion | undefined {
+  return card.versions.find((version) => holdsAt(version.effective, atMs));
+}
+
+function clipped<T extends { readonly startMs: number; readonly endMs: number }>(
+  all: readonly T[],
+  month: { readonly startMs: number; readonly endMs: number },
+): T[] {
+  return all
+    .filter((one) => one.startMs < month.endMs && one.endMs > month.startMs)
+    .map((one) => ({
+      ...one,
+      startMs: Math.max(one.startMs, month.startMs),
+      endMs: Math.min(one.endMs, month.endMs),
+    }));
+}
+
+interface PlacedAmount {
+  readonly resource: string;
+  readonly interval: AllocationInterval;
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly amount: Exact;
+}
+
+/** Consumption in the month, each piece with the VM as it was when the piece began, or at the nearest time known. */
+function placed(
+  consumed: readonly Consumption[],
+  intervals: readonly AllocationInterval[],
+  month: { readonly startMs: number; readonly endMs: number },
+): PlacedAmount[] {
+  const byVm = new Map<string, AllocationInterval[]>();
+  for (const one of [...intervals].sort((a, b) => a.startMs - b.startMs)) {
+    const list = byVm.get(one.vm) ?? [];
+    list.push(one);
+    byVm.set(one.vm, list);
+  }
+  return consumed.flatMap((piece): PlacedAmount[] => {
+    if (piece.startMs < month.startMs || piece.startMs >= month.endMs) return [];
+    const known = byVm.get(piece.vm) ?? [];
+    const interval = known.findLast((one) => one.startMs <= piece.startMs) ?? known[0];
+    if (interval === undefined) return [];
+    const { startMs, endMs } = piece;
+    return [{ resource: RESOURCE_OF[piece.counter], interval, startMs, endMs, amount: Exact.of(piece.amount) }];
+  });
+}
+
+type OpenGroup = Omit<UsageGroup, 'version'> & { readonly version: CardVersion | undefined };
+
+/** Adds up what belongs into one charge: one VM, resource, attribution, version and hour (day). In order of time. */
+function groupUsage(
+  frame: RatingFrame,
+  records: readonly UsageRecord[],
+  consumed: readonly PlacedAmount[],
+): OpenGroup[] {
+  const groups = new Map<string, OpenGroup>();
+  const subjects = new Map<AllocationInterval, Map<number, ChargeSubject>>();
+  const add = (
+    resource: string,
+    interval: AllocationInterval,
+    piece: Omit<PlacedAmount, 'resource' | 'interval'>,
+  ): void => {
+    const windowMs = windowOf(frame, piece.startMs);
+    const version = versionAt(frame.card, piece.startMs);
+    const known = subjects.get(interval) ?? new Map<number, ChargeSubject>();
+    subjects.set(interval, known);
+    const subject = known.get(piece.startMs) ?? subjectOf(frame.card, interval, piece.startMs);
+    known.set(piece.startMs, subject);
+    const key = chargeKey([resource, windowMs, version?.version ?? 0], subject);
+    const group = groups.get(key);
+    groups.set(key, {
+      resource,
+      subject,
+      version,
+      windowMs,
+      startMs: Math.min(group?.startMs ?? piece.startMs, piece.startMs),
+      endMs: Math.max(group?.endMs ?? piece.endMs, piece.endMs),
+      amount: group === undefined ? piece.amount : group.amount.plus(piece.amount),
+    });
+  };
+  for (const record of records)
+    for (const [resource, amount] of record.amounts)
+      add(resource, record.interval, { startMs: record.startMs, endMs: record.endMs, amount });
+  for (const { resource, interval, ...piece } of consumed) add(resource, interval, piece);
+  return [...groups.values()].sort(
+    (a, b) =>
+      a.startMs - b.startMs ||
+      compareText(a.subject.vm ?? '', b.subject.vm ?? '') ||
+      compareText(a.resource, b.resource),
+  );
+}
+
+function hostWindows(frame: RatingFrame, hosts: readonly HostRecord[], groups: readonly UsageGroup[]): HostWindow[] {
+  const windows = new Map<
+    string,
+    { version: CardVersion; windowMs: number; records: HostRecord[]; groups: UsageGroup[] }
+  >();
+  const keyOf = (
+    place: { source: string | undefined; host: string | undefined },
+    windowMs: number,
+    version: string,
+  ): string => JSON.stringify([place.source, place.host, windowMs, version]);
+  for (const record of hosts) {
+    const version = versionAt(frame.card, record.startMs);
+    if (version === undefined) continue;
+    const windowMs = windowOf(frame, record.startMs);
+    const key = keyOf(record, windowMs, version.version);
+    const window = windows.get(key) ?? { version, windowMs, records: [], groups: [] };
+    window.records.push(record);
+    windows.set(key, window);
+  }
+  for (const group of groups)
+    if (group.resource === 'vcpu' || group.resource === 'memory')
+      windows.get(keyOf(group.subject, group.windowMs, group.version.version))?.groups.push(group);
+  return [...windows.values()];
+}
+
+function windowOf(frame: RatingFrame, atMs: number): number {
+  return windowStart(atMs, frame.card.chargePer);
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

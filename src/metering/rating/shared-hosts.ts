@@ -1,0 +1,112 @@
+/** What nobody used of a host, and what the host itself needs: priced, and shared out as the card says. Pure. */
+import { allocate, Exact } from '../exact.ts';
+import type { CardVersion, PriceItem, Sharing } from '../rate-card/card.ts';
+import type { HostRecord } from '../usage/usage-records.ts';
+import { type Charge, type ChargeSubject, chargeKey, fractionText, NOBODY } from './charge.ts';
+import { itemFor, perUnitOf, type RatingFrame, type UsageGroup } from './priced-usage.ts';
+
+/** Digits of the ratios that go into exports; those of one whole add up to exactly 1. */
+const RATIO_DECIMALS = 12;
+
+/** A host in one charge's time, with its VMs' usage in it. */
+export interface HostWindow {
+  readonly version: CardVersion;
+  readonly windowMs: number;
+  readonly records: readonly HostRecord[];
+  readonly groups: readonly UsageGroup[];
+}
+
+export function shareHosts(frame: RatingFrame, windows: readonly HostWindow[]): Charge[] {
+  return windows.flatMap((window) =>
+    (['idle', 'overhead'] as const).flatMap((what) => {
+      const sharing = window.version[what];
+      if (sharing === 'none') return [];
+      return (['vcpu', 'memory'] as const).flatMap((resource) => shareOne(frame, window, { what, sharing, resource }));
+    }),
+  );
+}
+
+interface Shared {
+  readonly what: 'idle' | 'overhead';
+  readonly sharing: Exclude<Sharing, 'none'>;
+  readonly resource: 'vcpu' | 'memory';
+}
+
+function shareOne(frame: RatingFrame, window: HostWindow, { what, sharing, resource }: Shared): Charge[] {
+  const [first] = window.records;
+  if (first === undefined) return [];
+  const host: ChargeSubject = { ...NOBODY, source: first.source, host: first.host };
+  const item = itemFor(window.version, resource, host);
+  if (item === undefined) return [];
+  const { quantityDecimals: decimals, mode } = frame.card.rounding;
+  const amount = window.records.reduce((sum, record) => sum.plus(record[what][resource]), Exact.zero);
+  const perUnit = perUnitOf(frame, item);
+  const quantity = amount.over(perUnit).rounded(decimals, mode);
+  if (quantity.isZero) return [];
+  const whole = `${what} of ${first.source}/${first.host}: ${fractionText(amount)} ÷ ${fractionText(perUnit)} = ${quantity} ${item.unit.name}`;
+  const frameOf = (
+    subject: ChargeSubject,
+    part: Exact,
+    share: { note: string; allocation: Charge['allocation'] },
+  ): Charge => ({
+    key: chargeKey([what, item.id, window.version.version, resource, window.windowMs], subject),
+    period: frame.period,
+    category: what,
+    item: item.id,
+    card: frame.card.name,
+    cardVersion: window.version.version,
+    currency: frame.card.currency,
+    resource,
+    unit: item.unit.name,
+    focusUnit: item.unit.focusName,
+    subject,
+    startMs: Math.min(...window.records.map((record) => record.startMs)),
+    endMs: Math.max(...window.records.map((record) => record.endMs)),
+    quantity: part,
+    unitPrice: firstPrice(item),
+    cost: part.times(firstPrice(item)),
+    basis: share.note === '' ? whole : `${whole}; ${share.note}`,
+    allocation: share.allocation,
+  });
+  const sharers = sharing === 'unallocated' ? [] : weightsOf(window.groups, sharing);
+  const parts = allocate(
+    quantity,
+    sharers.map(({ weight }) => weight),
+    { decimals, mode },
+  );
+  if (parts.length === 0) return [frameOf(host, quantity, { note: '', allocation: undefined })];
+  const ratios = allocate(
+    Exact.one,
+    sharers.map(({ weight }) => weight),
+    { decimals: RATIO_DECIMALS, mode },
+  );
+  const total = sharers.reduce((sum, { weight }) => sum.plus(weight), Exact.zero);
+  return sharers.flatMap(({ subject, weight }, index) => {
+    const part = parts[index] ?? Exact.zero;
+    if (part.isZero) return [];
+    const share = `${fractionText(weight)} of ${fractionText(total)}`;
+    return [
+      frameOf(subject, part, {
+        note: `share by ${sharing} ${share} = ${part}`,
+        allocation: { method: `${what}:${sharing}`, ratio: (ratios[index] ?? Exact.zero).toString() },
+      }),
+    ];
+  });
+}
+
+/** Idle time of a tiered item costs what its first step does: nobody's usage has filled a step. */
+function firstPrice(item: PriceItem): Exact {
+  return item.pricing.kind === 'flat' ? item.pricing.price : (item.pricing.steps[0]?.price ?? Exact.zero);
+}
+
+function weightsOf(groups: readonly UsageGroup[], sharing: 'vcpu' | 'memory' | 'even') {
+  const resource = sharing === 'memory' ? 'memory' : 'vcpu';
+  const held = groups.filter((group) => group.resource === resource);
+  // Even: by the VM, however many names or owners it had meanwhile.
+  const vms = new Map<string | undefined, Exact>();
+  for (const { subject, amount } of held) vms.set(subject.vm, (vms.get(subject.vm) ?? Exact.zero).plus(amount));
+  return held.map(({ subject, amount }) => ({
+    subject,
+    weight: sharing === 'even' ? amount.over(vms.get(subject.vm) ?? Exact.one) : amount,
+  }));
+}

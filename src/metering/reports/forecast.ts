@@ -1,0 +1,75 @@
+/**
+ * What a month will cost when everything goes on as it is: what is there now stays until the month's end, counters rise
+ * as they did in their last seven days, and the whole month is rated anew, so that price changes to come, tiers and
+ * fixed items count as they will. Pure.
+ */
+import type { RateCard } from '../rate-card/card.ts';
+import { type Rating, rate } from '../rating/rate.ts';
+import { increase } from '../usage/consumption.ts';
+import { COUNTERS, type CounterSample, type UsageFacts } from '../usage/facts.ts';
+import { type MonthName, monthSpan } from '../usage/time-cuts.ts';
+
+const LOOK_BACK_MS = 7 * 86_400_000;
+
+/** @param atMs - now: facts after it are not known yet, intervals that reach it go on. */
+export function forecast(card: RateCard, period: MonthName, facts: UsageFacts & { readonly atMs: number }): Rating {
+  return rate(card, period, goneOn(facts, monthSpan(period).endMs));
+}
+
+/** The facts up to `atMs`. */
+export function knownAt(facts: UsageFacts, atMs: number): UsageFacts {
+  const until = <T extends { readonly startMs: number; readonly endMs: number }>(all: readonly T[]): T[] =>
+    all.filter((one) => one.startMs < atMs).map((one) => ({ ...one, endMs: Math.min(one.endMs, atMs) }));
+  return {
+    intervals: until(facts.intervals),
+    hosts: until(facts.hosts),
+    samples: facts.samples.filter((one) => one.atMs <= atMs),
+  };
+}
+
+function goneOn(facts: UsageFacts & { readonly atMs: number }, endMs: number): UsageFacts {
+  const { atMs } = facts;
+  if (atMs >= endMs) return facts;
+  const known = knownAt(facts, atMs);
+  const extended = <T extends { readonly endMs: number }>(all: readonly T[]): T[] =>
+    all.map((one) => (one.endMs === atMs ? { ...one, endMs } : one));
+  const living = new Set(
+    known.intervals.filter((one) => one.endMs === atMs && one.power === 'running').map((one) => one.vm),
+  );
+  return {
+    intervals: extended(known.intervals),
+    hosts: extended(known.hosts),
+    samples: [...known.samples, ...extrapolated(known.samples, { atMs, endMs, living })],
+  };
+}
+
+function extrapolated(
+  samples: readonly CounterSample[],
+  { atMs, endMs, living }: { readonly atMs: number; readonly endMs: number; readonly living: ReadonlySet<string> },
+): CounterSample[] {
+  const byVm = new Map<string, CounterSample[]>();
+  for (const one of [...samples].sort((a, b) => a.atMs - b.atMs)) {
+    if (one.atMs < atMs - LOOK_BACK_MS || !living.has(one.vm)) continue;
+    const list = byVm.get(one.vm) ?? [];
+    list.push(one);
+    byVm.set(one.vm, list);
+  }
+  return [...byVm].flatMap(([vm, list]): CounterSample[] => {
+    const [first, last] = [list[0], list.at(-1)];
+    if (first === undefined || last === undefined || last.atMs <= first.atMs) return [];
+    const counters: Record<string, bigint> = {};
+    for (const counter of COUNTERS) {
+      const now = last.counters[counter];
+      if (now === undefined) continue;
+      let [before, risen] = [first.counters[counter], 0n];
+      for (const sample of list) {
+        const value = sample.counters[counter];
+        if (value === undefined) continue;
+        if (before !== undefined) risen += increase(before, value, sample.wrapBits).amount;
+        before = value;
+      }
+      counters[counter] = now + (risen * BigInt(endMs - last.atMs)) / BigInt(last.atMs - first.atMs);
+    }
+    return [{ vm, atMs: endMs, counters, wrapBits: undefined }];
+  });
+}

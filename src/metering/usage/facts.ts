@@ -1,0 +1,61 @@
+/** What metering is told: who had what, when. Times are UTC milliseconds, intervals `[startMs, endMs)`. */
+
+/** Power states that differ in what is allocated. `unknown`: nobody could see; such time is a gap, not usage. */
+export const POWER_STATES = ['running', 'paused', 'asleep', 'off', 'unknown'] as const;
+export type PowerState = (typeof POWER_STATES)[number];
+
+/** A VM with one shape, state, place and owner for a time. Of one VM they never overlap. */
+export interface AllocationInterval {
+  readonly vm: string;
+  readonly name: string;
+  readonly source: string;
+  readonly host: string;
+  readonly project: string | undefined;
+  readonly owner: string | undefined;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly power: PowerState;
+  readonly vcpus: number;
+  readonly memoryBytes: number;
+  /** Memory it shares, unwritten, with all others of the group on the same host: counted once, split evenly. */
+  readonly sharedMemory: { readonly group: string; readonly bytes: number } | undefined;
+  readonly disks: readonly DiskAllocation[];
+  readonly addresses: number;
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+export interface DiskAllocation {
+  readonly class: string;
+  readonly bytes: number;
+  readonly iops: number | undefined;
+}
+
+/** A host's capacity for a time, and what of it the hypervisor itself needs. */
+export interface HostInterval {
+  readonly source: string;
+  readonly host: string;
+  readonly vcpus: number;
+  readonly memoryBytes: number;
+  readonly overheadVcpus: number;
+  readonly overheadMemoryBytes: number;
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/** Counters that only rise, until something restarts. */
+export const COUNTERS = ['cpuNs', 'networkInBytes', 'networkOutBytes', 'diskOperations'] as const;
+export type Counter = (typeof COUNTERS)[number];
+
+export interface CounterSample {
+  readonly vm: string;
+  readonly atMs: number;
+  readonly counters: Readonly<Partial<Record<Counter, bigint>>>;
+  /** Where a counter wraps, 32 or 64 bits; absent where it does not. */
+  readonly wrapBits: 32 | 64 | undefined;
+}
+
+export interface UsageFacts {
+  readonly intervals: readonly AllocationInterval[];
+  readonly hosts: readonly HostInterval[];
+  readonly samples: readonly CounterSample[];
+}

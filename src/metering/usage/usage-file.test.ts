@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { UsageReader } from './usage-file.ts';
+
+const HEADER = '{"berth":"usage","version":1,"asOf":"2026-12-01T00:00:00Z"}';
+
+function read(...lines: string[]): ReturnType<UsageReader['finish']> {
+  const reader = new UsageReader('u.jsonl');
+  for (const line of lines) reader.add(line);
+  return reader.finish();
+}
+
+const interval = (change: Record<string, unknown>): string =>
+  JSON.stringify({
+    type: 'interval',
+    vm: 'a',
+    name: 'web',
+    source: 'lab',
+    host: 'h1',
+    power: 'running',
+    vcpus: 1,
+    memoryBytes: 1024,
+    start: '2026-11-01T00:00:00Z',
+    ...change,
+  });
+
+test('an open interval ends when the file was written, and the same fact twice is one', () => {
+  const facts = read(HEADER, interval({}), '', interval({}));
+  assert.equal(facts.intervals.length, 1);
+  assert.equal(facts.intervals[0]?.endMs, Date.parse('2026-12-01T00:00:00Z'));
+});
+
+test('counters beyond 2^53 come as text and stay exact', () => {
+  const facts = read(
+    HEADER,
+    '{"type":"sample","vm":"a","at":"2026-11-01T00:00:00Z","counters":{"cpuNs":"18446744073709551615"},"wrapBits":64}',
+  );
+  assert.equal(facts.samples[0]?.counters.cpuNs, 2n ** 64n - 1n);
+});
+
+test('every wrong line is told, with its number', () => {
+  assert.throws(
+    () =>
+      read(
+        HEADER,
+        'nonsense',
+        interval({ vcpus: -1 }),
+        interval({ start: '2026-11-31T00:00:00' }),
+        interval({ end: '2026-10-01T00:00:00Z' }),
+        interval({ vm: 'b', end: '2026-11-03T00:00:00Z' }),
+        interval({ vm: 'b', start: '2026-11-02T00:00:00Z', end: '2026-11-04T00:00:00Z' }),
+        interval({ vm: 'c', colour: 'red' }),
+        interval({ vm: 'd', sharedMemory: { group: 'g', bytes: 2048 } }),
+      ),
+    (error: Error) => {
+      const lines = error.message.split('\n').slice(1);
+      assert.deepEqual(
+        lines.map((line) => line.split(':')[1]).sort(),
+        ['2', '3', '4', '5', '7', '8', '9'],
+        error.message,
+      );
+      assert.match(error.message, /u.jsonl:7: overlaps line 6: VM b is in two states at once/);
+      return true;
+    },
+  );
+  assert.throws(() => read(), /the file is empty/);
+  assert.throws(() => read('{"berth":"usage","version":9}'), /u.jsonl:1: must be/);
+});
