@@ -23,6 +23,7 @@ import {
   pageOf,
   SightingSchema,
   SourceSchema,
+  UsageSchema,
   VmSchema,
 } from './schemas.ts';
 
@@ -188,10 +189,24 @@ const past: readonly ApiRoute[] = [
   }),
 ];
 
+const accounting: readonly ApiRoute[] = [
+  route({
+    method: 'GET',
+    path: '/berth/v1/fleet/usage',
+    name: 'fleetUsage',
+    summary: 'who had what, when: lines of a usage file, as far as their sources have confirmed it',
+    query: SpanQuerySchema,
+    answer: pageOf(UsageSchema),
+    handle: ({ fleet }, { query }) =>
+      fleet.usage.page({ ...query, fromMs: query.from ?? 0, toMs: query.to ?? Number.MAX_SAFE_INTEGER }),
+  }),
+];
+
 export const apiRoutes: readonly ApiRoute[] = [
   ...sources,
   ...present,
   ...past,
+  ...accounting,
   route({
     method: 'GET',
     path: '/berth/v1/openapi.json',

@@ -114,6 +114,22 @@ export const SourceSchema = v.object({
   hasSecret: v.boolean(),
 });
 
+const usageOf = { source: text, host: text, vcpus: count, memoryBytes: count, start: text, end: text };
+
+export const UsageSchema = v.variant('type', [
+  v.object({
+    type: v.literal('interval'),
+    ...usageOf,
+    vm: text,
+    name: text,
+    owner: v.optional(text),
+    tags: v.record(text, text),
+    power: v.picklist(['running', 'paused', 'asleep', 'off', 'unknown']),
+    disks: v.array(v.object({ class: text, bytes: count })),
+  }),
+  v.object({ type: v.literal('host'), ...usageOf }),
+]);
+
 export const CheckSchema = v.object({ what: text, verdict: v.picklist(['ok', 'refused', 'absent']), told: text });
 
 export const HostSchema = v.object({

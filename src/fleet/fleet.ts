@@ -10,6 +10,7 @@ import { HistoryQueries } from './inventory/history-queries.ts';
 import { Inventory } from './inventory/inventory.ts';
 import { FleetQueries, vmNumber } from './inventory/queries.ts';
 import { type Source, SourceTable } from './inventory/sources.ts';
+import { UsageFacts } from './inventory/usage-facts.ts';
 import { Vault } from './vault.ts';
 
 /** Without events changes are found by looking this often. */
@@ -58,6 +59,7 @@ export interface LiveFigures {
 export class Fleet {
   readonly queries: FleetQueries;
   readonly past: HistoryQueries;
+  readonly usage: UsageFacts;
   readonly #parts: FleetParts;
   readonly #inventory: Inventory;
   readonly #sources: SourceTable;
@@ -71,6 +73,7 @@ export class Fleet {
     this.#sources = new SourceTable(inventory.database);
     this.queries = new FleetQueries(inventory.database);
     this.past = new HistoryQueries(inventory.database);
+    this.usage = new UsageFacts(inventory.database);
   }
 
   static async open(parts: FleetParts): Promise<Fleet> {

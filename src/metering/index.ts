@@ -31,4 +31,5 @@ export {
 export { openSampleStore } from './samples/sample-store.ts';
 export type { UsageFacts } from './usage/facts.ts';
 export { readCardText, readUsageFile } from './usage/read-usage-file.ts';
-export { isMonthName, monthOf, monthsBetween, timeText } from './usage/time-cuts.ts';
+export { isMonthName, monthOf, monthSpan, monthsBetween, timeText } from './usage/time-cuts.ts';
+export { UsageReader } from './usage/usage-file.ts';

@@ -26,7 +26,7 @@ export const cost: Verb = {
   shape: {
     usage: `${Object.keys(ACTIONS).join('|')} [OPTIONS]`,
     about:
-      'What VMs cost. Needs no daemon.\n\n' +
+      'What VMs cost: those of the fleet, or of a usage file or ledger, which need no daemon.\n\n' +
       '  check      list all problems of a rate card\n' +
       '  report     costs by project, owner, source, host, vm, day, month, item or category\n' +
       '  explain    every line with its arithmetic\n' +
@@ -40,7 +40,7 @@ export const cost: Verb = {
       '  html       a month as one file with charts',
     flags: [
       { flags: '--card <FILE>', about: 'the rate card (YAML)' },
-      { flags: '--usage <FILE>', about: 'usage facts (JSON lines)' },
+      { flags: '--usage <FILE>', about: 'usage facts (JSON lines) instead of the fleet’s history' },
       { flags: '--ledger <PLACE>', about: 'a ledger: a file, or postgres://USER@HOST/DATABASE' },
       { flags: '--month <YYYY-MM>', about: 'the month, UTC; may be given again', many: true },
       { flags: '--by <NAMES>', about: 'report, forecast, compare: what to add up by, with commas; usually project' },
@@ -71,7 +71,8 @@ export const cost: Verb = {
     least: 1,
     most: 1,
     examples: [
-      'berth cost report --card house.yaml --usage usage.jsonl --month 2026-11 --by project,owner',
+      'berth cost report --card house.yaml --month 2026-11 --by project,owner',
+      'berth cost report --card house.yaml --usage usage.jsonl --month 2026-11 --by vm',
       'berth cost explain --card house.yaml --usage usage.jsonl --month 2026-11 --vm web',
       'berth cost rate --card house.yaml --usage usage.jsonl --month 2026-11 --ledger house.db',
       'berth cost report --ledger house.db --month 2026-11 --by day --zone Europe/Berlin',

@@ -25,6 +25,7 @@ import {
   VM_COLUMNS,
   vmRow,
 } from '../fleet-rows.ts';
+import { eachUsageFact } from '../fleet-usage.ts';
 import { parseInstant } from '../instants.ts';
 import { LISTING_FLAGS, type Listing, type Row, renderListing } from '../listing.ts';
 import type { Verb, VerbContext } from '../verb.ts';
@@ -46,6 +47,7 @@ const ACTIONS: Readonly<Record<string, { words: number; run: Action }>> = {
   at: { words: 1, run: at },
   moves: { words: 0, run: moves },
   drift: { words: 0, run: drift },
+  usage: { words: 0, run: usage },
   start: power('start'),
   stop: power('stop'),
   shutdown: power('shutdown'),
@@ -62,7 +64,7 @@ const TREE_VMS = 1_000;
 
 export const fleet: Verb = {
   shape: {
-    usage: 'ls|show|search|tree|top|history|at|moves|drift|VERB [OPTIONS] ...',
+    usage: 'ls|show|search|tree|top|history|at|moves|drift|usage|VERB [OPTIONS] ...',
     about:
       'The VMs of all sources (see "berth source"), where they are and where they were.\n\n' +
       '  ls             list them, in pages\n' +
@@ -74,6 +76,7 @@ export const fleet: Verb = {
       '  at TIME        the whole estate as it stood\n' +
       '  moves          who changed hosts\n' +
       '  drift          what changed without berth\n' +
+      '  usage          who had what, when, as a usage file for "berth cost"\n' +
       '  start, stop, shutdown, reboot, pause, resume, snapshot VM\n' +
       '                 where the source was added with --allow-power; stop and reboot ask first',
     flags: [
@@ -125,6 +128,13 @@ async function print<T>({ out, note }: VerbContext, options: Options, page: Page
 }
 
 const VMS: Shown<VmListing> = { columns: VM_COLUMNS, rowOf: vmRow };
+
+/** Everything that is known; the file can be kept, and read by any berth. */
+async function usage(context: VerbContext): Promise<number> {
+  await context.out(`${JSON.stringify({ berth: 'usage', version: 1 })}\n`);
+  await eachUsageFact(context, {}, (fact) => context.out(`${JSON.stringify(fact)}\n`));
+  return 0;
+}
 
 async function list(context: VerbContext, options: Options): Promise<number> {
   const sort = options.text('sort');

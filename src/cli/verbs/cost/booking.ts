@@ -5,8 +5,9 @@ import type { Options } from '../../command-line.ts';
 import type { VerbContext } from '../../verb.ts';
 import { cardOf, monthOfOptions, monthsOf, thisMonth, usageFactsOf, wanted } from './input.ts';
 
-export async function rateMonths({ out, note }: VerbContext, options: Options): Promise<number> {
-  const [card, facts] = [await cardOf(options), await usageFactsOf(options)];
+export async function rateMonths(context: VerbContext, options: Options): Promise<number> {
+  const { out, note } = context;
+  const [card, facts] = [await cardOf(options), await usageFactsOf(context, options)];
   const ledger = await openLedger(wanted(options, 'ledger'));
   try {
     for (const month of monthsOf(options, facts)) {

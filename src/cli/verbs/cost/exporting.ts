@@ -25,13 +25,14 @@ import { chargesOf, wanted } from './input.ts';
 /** Layout and rounding of berth's exports; raised when the same charges would be written differently. */
 const GENERATOR_VERSION = '1';
 
-export async function exportFocus({ out, note }: VerbContext, options: Options): Promise<number> {
+export async function exportFocus(context: VerbContext, options: Options): Promise<number> {
+  const { out, note } = context;
   const version = versionOf(options);
   const path = wanted(options, 'out');
   const form = options.text('as') ?? 'csv';
   if (form !== 'csv' && form !== 'json' && form !== 'parquet')
     throw usageError(`cannot export as "${form}"`, 'there are csv, json and parquet');
-  const { charges, notes } = await chargesOf(options);
+  const { charges, notes } = await chargesOf(context, options);
   for (const one of notes) note(`berth: ${one}`);
   const issuer = {
     name: options.text('issuer') ?? 'berth',

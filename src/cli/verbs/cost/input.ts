@@ -6,6 +6,7 @@ import {
   isMonthName,
   loadRateCard,
   monthOf,
+  monthSpan,
   monthsBetween,
   openLedger,
   type RateCard,
@@ -15,8 +16,11 @@ import {
   type Selector,
   selected,
   type UsageFacts,
+  UsageReader,
 } from '#metering';
 import { type Options, usageError } from '../../command-line.ts';
+import { eachUsageFact } from '../../fleet-usage.ts';
+import type { VerbContext } from '../../verb.ts';
 
 /** @throws usage (invalid) */
 export function wanted(options: Options, name: string): string {
@@ -30,8 +34,22 @@ export async function cardOf(options: Options, flag = 'card'): Promise<RateCard>
   return loadRateCard(await readCardText(path), path);
 }
 
-export function usageFactsOf(options: Options): Promise<UsageFacts> {
-  return readUsageFile(wanted(options, 'usage'));
+/** Of the file that is named; otherwise of the daemon's fleet, as far as its sources have confirmed it. */
+export async function usageFactsOf(context: Pick<VerbContext, 'engine'>, options: Options): Promise<UsageFacts> {
+  const path = options.text('usage');
+  if (path !== undefined) return await readUsageFile(path);
+  const reader = new UsageReader("the fleet's history");
+  reader.add(JSON.stringify({ berth: 'usage', version: 1 }));
+  const spans = options.list('month').filter(isMonthName).map(monthSpan);
+  const span =
+    spans.length === 0
+      ? {}
+      : {
+          fromMs: Math.min(...spans.map(({ startMs }) => startMs)),
+          toMs: Math.max(...spans.map(({ endMs }) => endMs)),
+        };
+  await eachUsageFact(context, span, async (fact) => reader.add(JSON.stringify(fact)));
+  return reader.finish();
 }
 
 /** The months that were asked for, in order; otherwise those the facts touch. @throws usage (invalid) */
@@ -101,14 +119,14 @@ export interface ChargeInput {
 }
 
 /** Charges from a ledger, or rated now from a card and usage; filtered. @throws usage (invalid) */
-export async function chargesOf(options: Options): Promise<ChargeInput> {
+export async function chargesOf(context: VerbContext, options: Options): Promise<ChargeInput> {
   const ledger = options.text('ledger');
-  const found = ledger === undefined ? await ratedNow(options) : await booked(options, ledger);
+  const found = ledger === undefined ? await ratedNow(context, options) : await booked(options, ledger);
   return { ...found, charges: selected(found.charges, filterOf(options)) };
 }
 
-async function ratedNow(options: Options): Promise<ChargeInput> {
-  const [card, facts] = [await cardOf(options), await usageFactsOf(options)];
+async function ratedNow(context: VerbContext, options: Options): Promise<ChargeInput> {
+  const [card, facts] = [await cardOf(options), await usageFactsOf(context, options)];
   const months = monthsOf(options, facts);
   const ratings = months.map((month) => rate(card, month, facts));
   const notes = ratings.flatMap(({ period, unpriced, gaps }) => [

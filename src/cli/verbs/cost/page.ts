@@ -5,8 +5,9 @@ import type { Options } from '../../command-line.ts';
 import type { VerbContext } from '../../verb.ts';
 import { cardOf, filterOf, monthOfOptions, usageFactsOf, wanted } from './input.ts';
 
-export async function writePage({ out }: VerbContext, options: Options): Promise<number> {
-  const [card, facts, period] = [await cardOf(options), await usageFactsOf(options), monthOfOptions(options)];
+export async function writePage(context: VerbContext, options: Options): Promise<number> {
+  const { out } = context;
+  const [card, facts, period] = [await cardOf(options), await usageFactsOf(context, options), monthOfOptions(options)];
   const path = wanted(options, 'out');
   const rating = rate(card, period, facts);
   const charges = rating.charges.map((charge) => ({ charge, isCorrection: false }));

@@ -48,15 +48,16 @@ export async function checkCard({ out }: VerbContext, options: Options): Promise
 
 export async function reportCost(context: VerbContext, options: Options): Promise<number> {
   if (options.flag('explain')) return explainCost(context, options);
-  const { charges, currency, notes } = await chargesOf(options);
+  const { charges, currency, notes } = await chargesOf(context, options);
   const report = reportOf(charges, { by: dimensionsOf(options), zone: options.text('zone') ?? 'UTC', currency });
   for (const one of notes) context.note(`berth: ${one}`);
   await context.out(reportText(report, options));
   return 0;
 }
 
-export async function explainCost({ out, note }: VerbContext, options: Options): Promise<number> {
-  const { charges, currency, notes } = await chargesOf(options);
+export async function explainCost(context: VerbContext, options: Options): Promise<number> {
+  const { out, note } = context;
+  const { charges, currency, notes } = await chargesOf(context, options);
   for (const one of notes) note(`berth: ${one}`);
   const explanation = explain(charges, currency);
   if (options.flag('json')) await out(`${JSON.stringify(explanation)}\n`);
@@ -77,8 +78,9 @@ export async function explainCost({ out, note }: VerbContext, options: Options):
   return 0;
 }
 
-export async function forecastCost({ out }: VerbContext, options: Options): Promise<number> {
-  const [card, facts, month] = [await cardOf(options), await usageFactsOf(options), monthOfOptions(options)];
+export async function forecastCost(context: VerbContext, options: Options): Promise<number> {
+  const { out } = context;
+  const [card, facts, month] = [await cardOf(options), await usageFactsOf(context, options), monthOfOptions(options)];
   const atMs = timeOf(options) ?? lastKnownMs(facts);
   const filter = filterOf(options);
   const reported = (charges: readonly Parameters<typeof selected>[0][number]['charge'][]) =>
@@ -117,8 +119,13 @@ export async function forecastCost({ out }: VerbContext, options: Options): Prom
   return 0;
 }
 
-export async function compareCards({ out, note }: VerbContext, options: Options): Promise<number> {
-  const [card, other, facts] = [await cardOf(options), await cardOf(options, 'with'), await usageFactsOf(options)];
+export async function compareCards(context: VerbContext, options: Options): Promise<number> {
+  const { out, note } = context;
+  const [card, other, facts] = [
+    await cardOf(options),
+    await cardOf(options, 'with'),
+    await usageFactsOf(context, options),
+  ];
   const [by, ...more] = dimensionsOf(options);
   if (by === undefined || by === 'day' || more.length > 0)
     throw usageError('compare adds up by one of vm, project, …, not by day');
@@ -133,8 +140,9 @@ export async function compareCards({ out, note }: VerbContext, options: Options)
   return 0;
 }
 
-export async function watchBudgets({ out, note }: VerbContext, options: Options): Promise<number> {
-  const [card, facts, month] = [await cardOf(options), await usageFactsOf(options), monthOfOptions(options)];
+export async function watchBudgets(context: VerbContext, options: Options): Promise<number> {
+  const { out, note } = context;
+  const [card, facts, month] = [await cardOf(options), await usageFactsOf(context, options), monthOfOptions(options)];
   const atMs = timeOf(options) ?? lastKnownMs(facts);
   const { states, due } = budgetStates(card, {
     period: month,
