@@ -210,8 +210,12 @@ test('a machine that booted its kernel shares nothing', async () => {
   try {
     await createVm(daemon, 'alone', 'exec sleep 600');
     await startVm(daemon, 'alone');
-    const { body } = await daemon.call('GET', '/containers/alone/json');
-    const { Memory } = (body as { Berth: { Memory: Memory } }).Berth;
+    // Inspecting does not wait for a guest that has no time to answer: then its figure is left out.
+    const Memory = await eventually('the guest says what it uses', 30_000, async () => {
+      const { body } = await daemon.call('GET', '/containers/alone/json');
+      const memory = (body as { Berth: { Memory: Memory } }).Berth.Memory;
+      return memory.GuestUsedBytes !== undefined && memory;
+    });
     assert.equal(Memory.TemplateSharedBytes, 0);
     assert.ok(Memory.HostUniqueBytes > Memory.GuestUsedBytes, JSON.stringify(Memory));
   } finally {
