@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { libvirtDriver } from '#fleet';
+import { reservePort } from '#platform';
 import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
 import { listDomains, type RunningLibvirt, startLibvirt, writeDomain } from '../harness/libvirt.ts';
 
@@ -46,6 +47,45 @@ async function worldOf(connect: Connect): Promise<DriverWorld> {
 
 describe("libvirt's test driver", () => driverConformance(() => worldOf('test:///default')));
 describe('libvirt with QEMU', () => driverConformance(() => worldOf('qemu:///system')));
+
+describe('libvirt over TLS', () => {
+  let libvirt: RunningLibvirt;
+  let port: number;
+
+  before(async () => {
+    const reserved = await reservePort('tcp', '127.0.0.1', 0);
+    port = reserved.port;
+    await reserved.release();
+    libvirt = await startLibvirt({ tlsPort: port });
+  });
+
+  after(() => libvirt.dispose());
+
+  const open = (query: string, pin?: string) =>
+    libvirtDriver.open(
+      { name: 'x', url: new URL(`test+tls://127.0.0.1:${port}/default${query}`), allowPower: false, pin },
+      AbortSignal.timeout(20_000),
+    );
+
+  test('both sides show certificates: the VMs are there', async () => {
+    const session = await open(`?pkipath=${libvirt.folder}/pki`);
+    assert.deepEqual(
+      (await snapshotOf(session)).vms.map((vm) => vm.name),
+      ['test'],
+    );
+    await session.close();
+  });
+
+  test('an authority we do not know is refused with the fingerprint; pinned, it is taken; without ours, libvirt refuses', async () => {
+    const failure = await open('').catch((error: unknown) => error as { code: string; facts: { found: string } });
+    assert.ok('code' in failure && failure.code === 'tls.untrusted');
+    const pin = failure.facts.found;
+    const session = await open(`?pkipath=${libvirt.folder}/pki`, pin);
+    await session.close();
+    await assert.rejects(open('', pin), { kind: 'unauthenticated', code: 'libvirt.certificate' });
+    await assert.rejects(open(`?pkipath=${libvirt.folder}/pki`, '0'.repeat(64)), { code: 'tls.untrusted' });
+  });
+});
 
 describe('what only libvirt has', () => {
   let libvirt: RunningLibvirt;

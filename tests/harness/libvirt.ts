@@ -17,7 +17,7 @@ for folder in /etc/libvirt /var/lib/libvirt /var/cache/libvirt /run/libvirt /var
   mkdir -p "$folder"; mount -t tmpfs none "$folder"
 done
 cp "$1/qemu.conf" /etc/libvirt/qemu.conf
-exec libvirtd -f "$1/libvirtd.conf" -p "$1/pid"`;
+exec libvirtd $2 -f "$1/libvirtd.conf" -p "$1/pid"`;
 
 export interface RunningLibvirt {
   /** `socket=PATH`, for a URL's query. */
@@ -32,10 +32,28 @@ export interface RunningLibvirt {
   dispose(): Promise<void>;
 }
 
-export async function startLibvirt(): Promise<RunningLibvirt> {
+/** @param options - `tlsPort`: serves TLS there too, with the certificates of `<folder>/pki`, and wants one of its clients. */
+export async function startLibvirt(options: { readonly tlsPort?: number } = {}): Promise<RunningLibvirt> {
   const folder = mkdtempSync(join(tmpdir(), 'berth-libvirt-'));
   mkdirSync(join(folder, 'run'));
-  const settings = { unix_sock_dir: join(folder, 'run'), auth_unix_rw: 'none', auth_unix_ro: 'none' };
+  const { tlsPort } = options;
+  const pki = join(folder, 'pki');
+  if (tlsPort !== undefined) await makePki(pki);
+  const settings = {
+    unix_sock_dir: join(folder, 'run'),
+    auth_unix_rw: 'none',
+    auth_unix_ro: 'none',
+    ...(tlsPort === undefined
+      ? {}
+      : {
+          listen_addr: '127.0.0.1',
+          tls_port: String(tlsPort),
+          auth_tls: 'none',
+          ca_file: join(pki, 'cacert.pem'),
+          cert_file: join(pki, 'servercert.pem'),
+          key_file: join(pki, 'serverkey.pem'),
+        }),
+  };
   writeFileSync(
     join(folder, 'libvirtd.conf'),
     `${Object.entries(settings)
@@ -57,9 +75,13 @@ export async function startLibvirt(): Promise<RunningLibvirt> {
   let ended: Promise<void> = Promise.resolve();
 
   const start = async (): Promise<void> => {
-    const started = spawn('unshare', ['--mount', 'sh', '-c', PRIVATE_START, 'sh', folder], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const started = spawn(
+      'unshare',
+      ['--mount', 'sh', '-c', PRIVATE_START, 'sh', folder, tlsPort === undefined ? '-v' : '-l'],
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    );
     let words = '';
     started.stderr.on('data', (chunk: Buffer) => {
       words += chunk.toString();
@@ -108,6 +130,45 @@ export async function startLibvirt(): Promise<RunningLibvirt> {
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** An authority, a server's certificate for 127.0.0.1 and a client's, as libvirt names them. */
+async function makePki(folder: string): Promise<void> {
+  mkdirSync(folder);
+  const openssl = (...args: readonly string[]) => runChecked(['openssl', ...args], { cwd: folder });
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+  await openssl(
+    'req',
+    '-x509',
+    ...key,
+    '-days',
+    '2',
+    '-subj',
+    '/CN=berth tests',
+    '-keyout',
+    'cakey.pem',
+    '-out',
+    'cacert.pem',
+  );
+  for (const [name, extension] of [
+    ['server', 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n'],
+    ['client', 'extendedKeyUsage=clientAuth\n'],
+  ] as const) {
+    writeFileSync(join(folder, `${name}.ext`), extension);
+    await openssl('req', ...key, '-subj', `/CN=${name}`, '-keyout', `${name}key.pem`, '-out', `${name}.csr`);
+    const signed = [
+      '-CA',
+      'cacert.pem',
+      '-CAkey',
+      'cakey.pem',
+      '-CAcreateserial',
+      '-extfile',
+      `${name}.ext`,
+      '-out',
+      `${name}cert.pem`,
+    ];
+    await openssl('x509', '-req', '-days', '2', '-in', `${name}.csr`, ...signed);
+  }
 }
 
 /** A domain without a disk: the firmware finds nothing to boot and waits. */

@@ -118,8 +118,14 @@ export class SourceLoop {
       mailbox.end();
     });
     try {
-      sources.setFingerprint(this.source.id, await session.fingerprint());
-      await session.events?.watch((change) => this.#hear(change));
+      await closingAt(
+        AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(OPEN_DEADLINE_MS)]),
+        session,
+        async () => {
+          sources.setFingerprint(this.source.id, await session.fingerprint());
+          await session.events?.watch((change) => this.#hear(change));
+        },
+      );
       this.#session = session;
       await this.#listen(session, mailbox);
       if (failure !== undefined && !this.#isStopping) throw failure;
@@ -179,12 +185,14 @@ export class SourceLoop {
       inventory.apply({ sourceId: this.source.id, observation, hosts, moment: this.#moment('poll'), holder });
     };
     try {
-      for await (const page of session.snapshot(patience)) {
-        hosts.push(...page.hosts);
-        vms.push(...page.vms);
-        unread.push(...page.unread);
-        this.#renewLease();
-      }
+      await closingAt(patience, session, async () => {
+        for await (const page of session.snapshot(patience)) {
+          hosts.push(...page.hosts);
+          vms.push(...page.vms);
+          unread.push(...page.unread);
+          this.#renewLease();
+        }
+      });
       take(true);
     } catch (error) {
       // What came before it broke off is true; what did not come is not known to be gone.
@@ -216,6 +224,24 @@ export class SourceLoop {
       moment: this.#moment('poll'),
       problem: { kind, code, message, hint },
     });
+  }
+}
+
+/** Does something with a session that is closed when the signal fires: calls under way fail then, and nothing hangs. */
+async function closingAt(signal: AbortSignal, session: DriverSession, work: () => Promise<void>): Promise<void> {
+  const close = (): void => {
+    void session.close();
+  };
+  signal.addEventListener('abort', close, { once: true });
+  try {
+    signal.throwIfAborted();
+    await work();
+  } catch (error) {
+    // The call that was cut says only that; the signal says why.
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', close);
   }
 }
 

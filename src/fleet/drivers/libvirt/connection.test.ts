@@ -32,9 +32,9 @@ const errorBody = (code: number, message: string): Buffer =>
     .optional(message, (writer, text) => writer.string(text))
     .bytes();
 
-function connected(): { standIn: LibvirtStandIn; connection: LibvirtConnection } {
+function connected(oneAtATime = false): { standIn: LibvirtStandIn; connection: LibvirtConnection } {
   const standIn = new LibvirtStandIn();
-  return { standIn, connection: new LibvirtConnection(standIn, 'test:///stand-in') };
+  return { standIn, connection: new LibvirtConnection(standIn, { where: 'test:///stand-in', oneAtATime }) };
 }
 
 test('replies cut into single bytes and in another order find their calls', async () => {
@@ -136,4 +136,19 @@ test('an event whose body is too short ends the connection with the reason inste
   };
   standIn.push(encodeFrame(short));
   assert.equal((await connection.ended)?.code, 'libvirt.malformed');
+});
+
+test('one at a time: the next call is sent when the one before is answered or given up', async () => {
+  const { standIn, connection } = connected(true);
+  const calls = [connection.call(1, undefined, 5), connection.call(2), connection.call(3)];
+  standIn.answer = (frame) => {
+    assert.equal(standIn.seen.length, frame.serial);
+    return frame.procedure === 1 ? [] : [reply(frame)];
+  };
+  const outcomes = await Promise.allSettled(calls);
+  assert.deepEqual(
+    outcomes.map((one) => one.status),
+    ['rejected', 'fulfilled', 'fulfilled'],
+  );
+  connection.close();
 });

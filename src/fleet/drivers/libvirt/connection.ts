@@ -34,12 +34,18 @@ export class LibvirtConnection {
   readonly #pending = new Map<number, Pending>();
   readonly #listeners = new Map<number, (body: XdrReader) => void>();
   readonly #where: string;
+  readonly #oneAtATime: boolean;
+  #turn: Promise<unknown> = Promise.resolve();
   #serial = 0;
   #end: { readonly error: BerthError | undefined } | undefined;
   #settleEnded: (error: BerthError | undefined) => void = () => {};
 
-  /** @param where - for messages: `qemu:///system`. */
-  constructor(stream: Duplex, where: string) {
+  /**
+   * @param options - `where`: for messages, `qemu:///system`. `oneAtATime`: the next call is sent when the one before is answered.
+   */
+  constructor(stream: Duplex, options: { readonly where: string; readonly oneAtATime: boolean }) {
+    const { where } = options;
+    this.#oneAtATime = options.oneAtATime;
     this.#stream = stream;
     this.#where = where;
     this.ended = new Promise((resolve) => {
@@ -49,10 +55,19 @@ export class LibvirtConnection {
     stream.on('error', (error) => this.#finish(this.#broken(messageOf(error))));
     stream.on('close', () => this.#finish(this.#broken('it was closed by the other side')));
     stream.on('end', () => this.#finish(this.#broken('it was closed by the other side')));
+    // It may have been paused by whoever read a greeting before.
+    stream.resume();
   }
 
   /** @throws what libvirt refused, translated; libvirt.late (timeout); libvirt.broken (unavailable). */
   call(procedure: number, args?: XdrWriter, deadlineMs = CALL_DEADLINE_MS): Promise<XdrReader> {
+    if (!this.#oneAtATime) return this.#callNow(procedure, args, deadlineMs);
+    const answer = this.#turn.then(() => this.#callNow(procedure, args, deadlineMs));
+    this.#turn = answer.catch(() => {});
+    return answer;
+  }
+
+  #callNow(procedure: number, args: XdrWriter | undefined, deadlineMs: number): Promise<XdrReader> {
     if (this.#end !== undefined) return Promise.reject(this.#end.error ?? this.#broken('it was closed'));
     this.#serial = (this.#serial + 1) >>> 0;
     const serial = this.#serial;

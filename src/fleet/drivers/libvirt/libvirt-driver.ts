@@ -25,7 +25,11 @@ export const libvirtDriver: FleetDriver = {
 async function open(target: SourceTarget, signal: AbortSignal): Promise<DriverSession> {
   signal.throwIfAborted();
   const address = parseAddress(target.url, !target.allowPower);
-  const connection = new LibvirtConnection(await dial(target, signal), target.url.href);
+  const connection = new LibvirtConnection(await dial(target, signal), {
+    where: target.url.href,
+    // libvirtd 9.0 forgets calls that its TLS layer has read along with an earlier one until more bytes come.
+    oneAtATime: address.dial.via === 'tls',
+  });
   const giveUp = (): void => connection.close();
   signal.addEventListener('abort', giveUp, { once: true });
   try {

@@ -6,7 +6,7 @@
  * like in a look. Sessions that expire end, and the loop of the source signs in anew.
  */
 import { BerthError, messageOf } from '#base';
-import { sleep } from '#platform';
+import { sleep, startTimer } from '#platform';
 import type {
   DriverSession,
   EventFacet,
@@ -27,6 +27,7 @@ import { HOST_PROPERTIES, hostFacts, powerOf, propertiesOf, VM_PROPERTIES, vmFac
 const PAGE_OBJECTS = 250;
 /** How long one WaitForUpdatesEx may wait; the session stays alive by it. */
 const WAIT_SECONDS = 50;
+const LOGOUT_MS = 1_000;
 const TASK_DEADLINE_MS = 10_000;
 const TASK_EVERY_MS = 100;
 /** What of a VM is watched: when one of these changes, all of it is read. */
@@ -119,7 +120,10 @@ class VsphereSession implements DriverSession {
   async close(): Promise<void> {
     if (this.#isOver) return;
     this.#isOver = true;
-    await this.#client.call('Logout', [reference('_this', this.#content.sessionManager)], 2_000).catch(() => {});
+    // A server that does not answer is not waited for: sessions nobody uses expire.
+    const patience = startTimer(LOGOUT_MS, () => this.#client.close());
+    await this.#client.call('Logout', [reference('_this', this.#content.sessionManager)]).catch(() => {});
+    patience.cancel();
     this.#client.close();
     this.#finish(undefined);
   }
