@@ -28,7 +28,8 @@ export {
   reportOf,
   selected,
 } from './reports/report.ts';
+export { addSamples, consumptionFrom } from './samples/consumption-store.ts';
 export { openSampleStore } from './samples/sample-store.ts';
 export type { UsageFacts } from './usage/facts.ts';
 export { readCardText, readUsageFile } from './usage/read-usage-file.ts';
-export { isMonthName, monthOf, monthsBetween, timeText } from './usage/time-cuts.ts';
+export { isMonthName, monthOf, monthSpan, monthsBetween, timeText } from './usage/time-cuts.ts';

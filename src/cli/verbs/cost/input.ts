@@ -1,13 +1,16 @@
 /** What the flags of `berth cost` name: cards, usage, ledgers, months, filters. */
 import {
+  consumptionFrom,
   DIMENSIONS,
   type Dimension,
   type FocusCharge,
   isMonthName,
   loadRateCard,
   monthOf,
+  monthSpan,
   monthsBetween,
   openLedger,
+  openSampleStore,
   type RateCard,
   rate,
   readCardText,
@@ -30,8 +33,18 @@ export async function cardOf(options: Options, flag = 'card'): Promise<RateCard>
   return loadRateCard(await readCardText(path), path);
 }
 
-export function usageFactsOf(options: Options): Promise<UsageFacts> {
-  return readUsageFile(wanted(options, 'usage'));
+/** The usage file's facts; counters from the sample store instead when there is one. */
+export async function usageFactsOf(options: Options): Promise<UsageFacts> {
+  const facts = await readUsageFile(wanted(options, 'usage'));
+  const folder = options.text('samples');
+  if (folder === undefined) return facts;
+  const store = await openSampleStore(folder);
+  try {
+    const months = monthsOf(options, facts).map(monthSpan);
+    return { ...facts, samples: [], consumed: months.flatMap((month) => consumptionFrom(store, month)) };
+  } finally {
+    await store.close();
+  }
 }
 
 /** The months that were asked for, in order; otherwise those the facts touch. @throws usage (invalid) */
@@ -111,7 +124,10 @@ async function ratedNow(options: Options): Promise<ChargeInput> {
   const [card, facts] = [await cardOf(options), await usageFactsOf(options)];
   const months = monthsOf(options, facts);
   const ratings = months.map((month) => rate(card, month, facts));
-  const notes = ratings.flatMap(({ period, unpriced, gaps }) => [
+  const notes = ratings.flatMap(({ period, unpriced, gaps, unknownVms }) => [
+    ...(unknownVms.length === 0
+      ? []
+      : [`${period}: counters of VMs that are in no interval: ${unknownVms.slice(0, 5).join(', ')}`]),
     ...unpriced.map((one) => `${period}: no price for ${one.resource} (${one.vms} VM${one.vms === 1 ? '' : 's'})`),
     ...(gaps.length === 0 ? [] : [`${period}: ${gaps.length} gap${gaps.length === 1 ? '' : 's'} in counters`]),
   ]);
