@@ -162,6 +162,8 @@ test('a ledger: rated, closed, corrected by late facts, and reported as it was b
   assert.equal(both.at(-1)?.['cost'], lateReport.at(-1)?.['cost']);
   const refused = await berth(...words, '--book-into', '2026-11');
   assert.equal(refused.code, 0, 'nothing is left to correct');
+  const empty = await berth('rate', '--card', card, '--usage', usage, '--month', '2027-01', '--ledger', ledger);
+  assert.match(empty.err, /knows of no VM in 2027-01/);
 });
 
 test('budgets tell a webhook and a command once, and again only what could not be told', async () => {
