@@ -26,7 +26,13 @@ export interface BerthErrorOptions {
   readonly cause?: unknown;
 }
 
+const BRAND = Symbol.for('berth.error');
+
 export class BerthError extends Error {
+  /** A verb that is bundled by itself has a class of its own: errors of either are errors of berth. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return typeof value === 'object' && value !== null && BRAND in value;
+  }
   override readonly name = 'BerthError';
   readonly kind: ErrorKind;
   readonly code: string;
@@ -39,6 +45,10 @@ export class BerthError extends Error {
     this.code = code;
     this.hint = options.hint;
     this.facts = options.facts ?? {};
+  }
+
+  get [BRAND](): true {
+    return true;
   }
 }
 

@@ -119,7 +119,7 @@ export const VERBS: readonly VerbEntry[] = [
     name: 'cost',
     group: engine,
     summary: 'show what VMs cost',
-    load: async () => (await import('./verbs/cost.ts')).cost,
+    load: async () => (await import('#cost-verb')).cost,
   },
   {
     name: 'doctor',

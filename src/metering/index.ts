@@ -28,6 +28,7 @@ export {
   reportOf,
   selected,
 } from './reports/report.ts';
+export { addSamples, consumptionFrom } from './samples/consumption-store.ts';
 export { openSampleStore } from './samples/sample-store.ts';
 export type { UsageFacts } from './usage/facts.ts';
 export { readCardText, readUsageFile } from './usage/read-usage-file.ts';

@@ -43,6 +43,8 @@ require('./program.cjs');
 
 /** Libraries that few commands use stay out of the bundle that all commands read; node_modules has them. */
 const RARELY_USED = ['pg', 'yaml', 'hyparquet-writer'];
+/** A large verb is a file of its own: in the one that all commands read it cost each of them 12 ms (2026-11-22). */
+const COST_VERB = '#cost-verb';
 
 /**
  * The command line as one CommonJS file, in which every module is a function that runs when it is first imported.
@@ -54,21 +56,26 @@ const RARELY_USED = ['pg', 'yaml', 'hyparquet-writer'];
 export async function bundleCli(root: string, folder: string): Promise<void> {
   const aside = files.asideName(folder);
   try {
-    await runChecked([
-      `${root}/node_modules/@esbuild/linux-${process.arch}/bin/esbuild`,
-      `${root}/src/cli/main.ts`,
-      '--bundle',
-      '--platform=node',
-      '--format=cjs',
-      '--target=node24',
-      '--minify-syntax',
-      '--minify-whitespace',
-      '--log-level=warning',
-      ...RARELY_USED.map((name) => `--external:${name}`),
-      '--define:import.meta.url=berthProgramUrl',
-      `--banner:js=const berthProgramUrl='file://'+encodeURI(__filename).replace(/[?#]/g,encodeURIComponent);${LAZY_REQUIRE}`,
-      `--outfile=${aside}/program.cjs`,
-    ]);
+    const bundle = (source: string, target: string): Promise<unknown> =>
+      runChecked([
+        `${root}/node_modules/@esbuild/linux-${process.arch}/bin/esbuild`,
+        `${root}/src/cli/${source}`,
+        '--bundle',
+        '--platform=node',
+        '--format=cjs',
+        '--target=node24',
+        '--minify-syntax',
+        '--minify-whitespace',
+        '--log-level=warning',
+        ...[...RARELY_USED, COST_VERB].map((name) => `--external:${name}`),
+        '--define:import.meta.url=berthProgramUrl',
+        `--banner:js=const berthProgramUrl='file://'+encodeURI(__filename).replace(/[?#]/g,encodeURIComponent);${LAZY_REQUIRE}`,
+        `--outfile=${aside}/${target}`,
+      ]);
+    await bundle('main.ts', 'program.cjs');
+    await bundle('verbs/cost.ts', 'cost.cjs');
+    const doors = { imports: { [COST_VERB]: './cost.cjs' } };
+    await files.writeFileAtomic(`${aside}/package.json`, `${JSON.stringify(doors)}\n`, 0o644);
     await files.writeFileAtomic(`${aside}/main.cjs`, START_FILE, 0o644);
     await files.rm(folder, { recursive: true, force: true });
     await files.rename(aside, folder);

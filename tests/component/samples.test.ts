@@ -124,6 +124,14 @@ test('a full disk refuses the samples, and goes on when there is room', async ()
   }
 });
 
+test('one process has a store open', async () => {
+  const place = await newFolder();
+  const store = await openSampleStore(place);
+  await assert.rejects(openSampleStore(place), { kind: 'conflict', code: 'store.locked' });
+  await store.close();
+  await (await openSampleStore(place)).close();
+});
+
 test('names of series are kept, and odd ones refused', async () => {
   const place = await newFolder();
   const store = await openSampleStore(place);

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Exact } from '#metering';
+import { startPostgres } from '../harness/postgres.ts';
 import { usageFileText } from '../harness/usage-file.ts';
 
 const MAIN = new URL('../../.build/cli/main.cjs', import.meta.url).pathname;
@@ -161,6 +162,8 @@ test('a ledger: rated, closed, corrected by late facts, and reported as it was b
   assert.equal(both.at(-1)?.['cost'], lateReport.at(-1)?.['cost']);
   const refused = await berth(...words, '--book-into', '2026-11');
   assert.equal(refused.code, 0, 'nothing is left to correct');
+  const empty = await berth('rate', '--card', card, '--usage', usage, '--month', '2027-01', '--ledger', ledger);
+  assert.match(empty.err, /knows of no VM in 2027-01/);
 });
 
 test('budgets tell a webhook and a command once, and again only what could not be told', async () => {
@@ -231,6 +234,31 @@ test('FOCUS files of every version and form, checked by the rules and described 
     if (form === 'parquet') assert.equal(bytes.subarray(0, 4).toString(), 'PAR1');
     else assert.ok((JSON.parse(bytes.toString()) as unknown[]).length > 1000);
   }
+});
+
+test('a ledger in PostgreSQL books and reports the same', async () => {
+  const postgres = await startPostgres();
+  try {
+    const ledger = postgres.newDatabase();
+    await lines('rate', ...now(), '--ledger', ledger);
+    assert.deepEqual(await lines('report', '--ledger', ledger, '--month', '2026-11'), await lines('report', ...now()));
+  } finally {
+    await postgres.stop();
+  }
+});
+
+test('counters from a sample store cost what they cost from the file, however often they are ingested', async () => {
+  const store = join(folder, 'samples');
+  for (const known of ['0', '31']) {
+    const { out, err } = await berth('ingest', '--usage', usage, '--samples', store);
+    assert.equal(out, `31 readings, ${known} counters known before\n`, err);
+  }
+  const fromStore = await lines('report', ...now(), '--samples', store, '--by', 'item');
+  // A store knows hours: where a price changes within one, a byte more or less is on either side.
+  const cents = (rows: readonly Record<string, string>[]): string[] =>
+    rows.map((row) => `${row['item']} ${Exact.from(row['cost'] ?? '').toFixed(6)}`);
+  assert.deepEqual(cents(fromStore), cents(await lines('report', ...now(), '--by', 'item')));
+  assert.ok(Number(fromStore.find((row) => row['item'] === 'traffic')?.['usage']) > 0);
 });
 
 test('usage mistakes are said with what to do', async () => {

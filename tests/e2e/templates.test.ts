@@ -203,7 +203,10 @@ describe('templates, without a pool', () => {
           const later = await inspectVm(daemon, name);
           assert.ok(exitCode === 0 || later?.State.Status === 'exited', `${delayMs} ms: ${exitCode} ${output}`);
         } else
-          assert.match(`${seen?.State.Status} ${seen?.State.Error}`, /QEMU \(pid [0-9]+\) (was ended by signal SIGKILL|ended)/);
+          assert.match(
+            `${seen?.State.Status} ${seen?.State.Error}`,
+            /QEMU \(pid [0-9]+\) (was ended by signal SIGKILL|ended)/,
+          );
       } else {
         assert.ok(status >= 400 && status < 600, `${delayMs} ms: ${status}`);
         assert.match(

@@ -3,6 +3,7 @@ import { type Options, usageError } from '../command-line.ts';
 import type { Verb, VerbContext } from '../verb.ts';
 import { closeMonth, rateMonths } from './cost/booking.ts';
 import { exportFocus, validateFocus } from './cost/exporting.ts';
+import { ingestSamples } from './cost/ingest.ts';
 import { writePage } from './cost/page.ts';
 import { checkCard, compareCards, explainCost, forecastCost, reportCost, watchBudgets } from './cost/reporting.ts';
 
@@ -20,6 +21,7 @@ const ACTIONS: Readonly<Record<string, Action>> = {
   export: exportFocus,
   validate: validateFocus,
   html: writePage,
+  ingest: ingestSamples,
 };
 
 export const cost: Verb = {
@@ -37,10 +39,12 @@ export const cost: Verb = {
       '  close      close a month of a ledger\n' +
       '  export     a FOCUS file of a month, with its schema beside it\n' +
       '  validate   check a FOCUS file (CSV); exit code 1 when it breaks a rule\n' +
-      '  html       a month as one file with charts',
+      '  html       a month as one file with charts\n' +
+      '  ingest     put the counters of a usage file into a sample store',
     flags: [
       { flags: '--card <FILE>', about: 'the rate card (YAML)' },
       { flags: '--usage <FILE>', about: 'usage facts (JSON lines) instead of the fleet’s history' },
+      { flags: '--samples <FOLDER>', about: 'a sample store: counters are read from it instead of the usage file' },
       { flags: '--ledger <PLACE>', about: 'a ledger: a file, or postgres://USER@HOST/DATABASE' },
       { flags: '--month <YYYY-MM>', about: 'the month, UTC; may be given again', many: true },
       { flags: '--by <NAMES>', about: 'report, forecast, compare: what to add up by, with commas; usually project' },

@@ -30,7 +30,7 @@ const TIME = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]
 const UNIT =
   /^(\d+ )?[A-Za-z0-9%]+( [A-Za-z0-9]+)*(-(Years?|Months?|Weeks?|Days?|Hours?|Minutes?|Seconds?))?(\/[A-Za-z0-9]+)?$/;
 /** Control characters, which no name or tag has a use for. */
-const UNPRINTABLE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f\ufffd]/;
+const UNPRINTABLE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/;
 
 /** Of a value that is there: null passes, other rules say where it may not be. */
 const onValue =

@@ -136,7 +136,8 @@ export function ledgerConformance(kind: LedgerKind): void {
     await ledger.close('2026-10', AT);
     const late = recording([chargeOf('a', '2')]);
     await assert.rejects(ledger.record({ ...late, bookInto: '2026-10' }), { code: 'ledger.booking', kind: 'conflict' });
-    await assert.rejects(ledger.record({ ...late, bookInto: '2026-09' }), { code: 'ledger.booking' });
+    for (const bookInto of ['2026-09', '2026-13', 'soon'])
+      await assert.rejects(ledger.record({ ...late, bookInto }), { code: 'ledger.booking' });
     await ledger.close('2026-11', AT);
     await assert.rejects(ledger.record(late), { code: 'ledger.booking' });
     assert.deepEqual(await ledger.entries('2026-11'), []);

@@ -8,7 +8,7 @@
  */
 import { BerthError } from '#base';
 import type { Charge } from '../rating/charge.ts';
-import type { MonthName } from '../usage/time-cuts.ts';
+import { isMonthName, type MonthName } from '../usage/time-cuts.ts';
 
 export interface Ledger {
   /** @throws ledger.booking (conflict), ledger.unavailable (unavailable), store.full (exhausted) */
@@ -57,8 +57,12 @@ export interface LedgerEntry {
 /** @throws ledger.booking (conflict) when corrections would go into the past or into a closed month. */
 export function checkBooking(recording: Recording, target: Period): void {
   const { period, bookInto } = recording;
-  if (bookInto > period && target.state === 'open') return;
-  const why = target.state === 'closed' ? `${bookInto} is closed as well` : `${bookInto} is not later`;
+  if (isMonthName(bookInto) && bookInto > period && target.state === 'open') return;
+  const why = !isMonthName(bookInto)
+    ? 'that is no month'
+    : target.state === 'closed'
+      ? `${bookInto} is closed as well`
+      : `${bookInto} is not later`;
   throw new BerthError(
     'conflict',
     'ledger.booking',

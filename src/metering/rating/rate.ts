@@ -1,8 +1,8 @@
 /** From facts and a rate card to the charges of one month. Pure: the same input gives the same charges and keys. */
 import { Exact } from '../exact.ts';
 import type { CardVersion, PriceItem, RateCard } from '../rate-card/card.ts';
-import { type Consumption, type CounterGap, consumptionOf } from '../usage/consumption.ts';
-import type { AllocationInterval, Counter, UsageFacts } from '../usage/facts.ts';
+import { type CounterGap, consumptionOf, cutConsumption } from '../usage/consumption.ts';
+import type { AllocationInterval, Consumption, Counter, UsageFacts } from '../usage/facts.ts';
 import { type MonthName, monthSpan, windowStart } from '../usage/time-cuts.ts';
 import { type HostRecord, type UsageRecord, usageOf } from '../usage/usage-records.ts';
 import { cutsOf, holdsAt, subjectOf } from './attribution.ts';
@@ -17,6 +17,8 @@ export interface Rating {
   /** Usage the card has no price for, by resource: base units, and VMs that had it. */
   readonly unpriced: readonly { readonly resource: string; readonly amount: Exact; readonly vms: number }[];
   readonly gaps: readonly CounterGap[];
+  /** VMs that were counted but are in no interval: nobody can be charged for them. */
+  readonly unknownVms: readonly string[];
   readonly records: readonly UsageRecord[];
   readonly hosts: readonly HostRecord[];
 }
@@ -37,7 +39,11 @@ export function rate(card: RateCard, period: MonthName, facts: UsageFacts): Rati
     window: card.chargePer,
   });
   const { consumed, gaps } = consumptionOf(facts.samples, cuts);
-  const groups = groupUsage(frame, usage.records, placed(consumed, facts.intervals, month));
+  const whole = [...consumed, ...cutConsumption(facts.consumed ?? [], cuts)].filter(
+    (piece) => piece.startMs >= month.startMs && piece.startMs < month.endMs,
+  );
+  const vms = new Set(facts.intervals.map((one) => one.vm));
+  const groups = groupUsage(frame, usage.records, placed(whole, facts.intervals));
   const priced: (UsageGroup & { item: PriceItem })[] = [];
   const unpriced = new Map<string, { amount: Exact; vms: Set<string> }>();
   for (const group of groups) {
@@ -70,6 +76,7 @@ export function rate(card: RateCard, period: MonthName, facts: UsageFacts): Rati
     charges: [...charges, ...taxesOn(frame, charges)],
     unpriced: [...unpriced].map(([resource, { amount, vms }]) => ({ resource, amount, vms: vms.size })),
     gaps: gaps.filter((gap) => gap.endMs > month.startMs && gap.startMs < month.endMs),
+    unknownVms: [...new Set(whole.map((piece) => piece.vm).filter((vm) => !vms.has(vm)))].sort(),
     records: usage.records,
     hosts: usage.hosts,
   };
@@ -100,12 +107,8 @@ interface PlacedAmount {
   readonly amount: Exact;
 }
 
-/** Consumption in the month, each piece with the VM as it was when the piece began, or at the nearest time known. */
-function placed(
-  consumed: readonly Consumption[],
-  intervals: readonly AllocationInterval[],
-  month: { readonly startMs: number; readonly endMs: number },
-): PlacedAmount[] {
+/** Each piece with the VM as it was when the piece began, or at the nearest time known. */
+function placed(consumed: readonly Consumption[], intervals: readonly AllocationInterval[]): PlacedAmount[] {
   const byVm = new Map<string, AllocationInterval[]>();
   for (const one of [...intervals].sort((a, b) => a.startMs - b.startMs)) {
     const list = byVm.get(one.vm) ?? [];
@@ -113,7 +116,6 @@ function placed(
     byVm.set(one.vm, list);
   }
   return consumed.flatMap((piece): PlacedAmount[] => {
-    if (piece.startMs < month.startMs || piece.startMs >= month.endMs) return [];
     const known = byVm.get(piece.vm) ?? [];
     const interval = known.findLast((one) => one.startMs <= piece.startMs) ?? known[0];
     if (interval === undefined) return [];

@@ -6,8 +6,8 @@
 import type { RateCard } from '../rate-card/card.ts';
 import { type Rating, rate } from '../rating/rate.ts';
 import { increase } from '../usage/consumption.ts';
-import { COUNTERS, type CounterSample, type UsageFacts } from '../usage/facts.ts';
-import { type MonthName, monthSpan } from '../usage/time-cuts.ts';
+import { COUNTERS, type Consumption, type CounterSample, type UsageFacts } from '../usage/facts.ts';
+import { HOUR_MS, type MonthName, monthSpan } from '../usage/time-cuts.ts';
 
 const LOOK_BACK_MS = 7 * 86_400_000;
 
@@ -24,6 +24,7 @@ export function knownAt(facts: UsageFacts, atMs: number): UsageFacts {
     intervals: until(facts.intervals),
     hosts: until(facts.hosts),
     samples: facts.samples.filter((one) => one.atMs <= atMs),
+    consumed: (facts.consumed ?? []).filter((one) => one.startMs < atMs),
   };
 }
 
@@ -40,7 +41,33 @@ function goneOn(facts: UsageFacts & { readonly atMs: number }, endMs: number): U
     intervals: extended(known.intervals),
     hosts: extended(known.hosts),
     samples: [...known.samples, ...extrapolated(known.samples, { atMs, endMs, living })],
+    consumed: [...(known.consumed ?? []), ...goingOn(known.consumed ?? [], { atMs, endMs, living })],
   };
+}
+
+/** What each VM consumed in the last seven days, spread over the hours that are left at the same pace. */
+function goingOn(
+  consumed: readonly Consumption[],
+  { atMs, endMs, living }: { readonly atMs: number; readonly endMs: number; readonly living: ReadonlySet<string> },
+): Consumption[] {
+  const sums = new Map<string, Consumption>();
+  for (const one of consumed) {
+    if (one.startMs < atMs - LOOK_BACK_MS || !living.has(one.vm)) continue;
+    const key = JSON.stringify([one.vm, one.counter]);
+    const before = sums.get(key);
+    sums.set(key, { ...one, startMs: before?.startMs ?? one.startMs, amount: (before?.amount ?? 0n) + one.amount });
+  }
+  return [...sums.values()].flatMap((one) => {
+    const lengthMs = BigInt(Math.max(1, atMs - one.startMs));
+    const hours: Consumption[] = [];
+    let given = 0n;
+    for (let startMs = atMs; startMs < endMs; startMs += HOUR_MS) {
+      const until = (one.amount * BigInt(Math.min(startMs + HOUR_MS, endMs) - atMs)) / lengthMs;
+      hours.push({ ...one, startMs, endMs: Math.min(startMs + HOUR_MS, endMs), amount: until - given });
+      given = until;
+    }
+    return hours;
+  });
 }
 
 function extrapolated(

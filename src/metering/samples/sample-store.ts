@@ -2,10 +2,11 @@
  * Samples of counters on disk: durable once `append` has answered, and added up as they come (decisions/0013).
  *
  * A folder holds `samples` (blocks), `rollups` (frames) and `series` (one name a line). Blocks are the truth: a torn end is
- * cut off, rollups that are missing or damaged are made again from them. One process writes.
+ * cut off, rollups that are missing or damaged are made again from them. One process has it open.
  */
 import { BerthError, errnoOf } from '#base';
 import { files } from '#platform';
+import { type FolderLock, lockFolder } from '#store';
 import { HOUR_MS } from '../usage/time-cuts.ts';
 import { readFrames, writeFrame } from './rollup-frame.ts';
 import { IncreaseTotal, Rollups } from './rollups.ts';
@@ -17,6 +18,8 @@ export interface SampleStore {
   seriesNames(): readonly string[];
   /** Durable when it returns. Samples that are not newer than the last of their series count nothing. */
   append(samples: SampleColumns): Promise<void>;
+  /** What each series rose in each hour of `[startMs, endMs)`, in no order; hours in which it did not are left out. */
+  hours(span: { readonly startMs: number; readonly endMs: number }): Generator<HourIncrease>;
   /** The increase of every series in `[startMs, endMs)`, whole hours, by its number. */
   increases(span: { readonly startMs: number; readonly endMs: number }): readonly bigint[];
   /** Samples that were there already. */
@@ -24,13 +27,29 @@ export interface SampleStore {
   close(): Promise<void>;
 }
 
+export interface HourIncrease {
+  readonly series: number;
+  readonly startMs: number;
+  readonly amount: bigint;
+}
+
 /** Samples between two rollup frames: what has to be read again after a crash, 2 s of work. */
 const FRAME_SAMPLES = 8_000_000;
 const READ_BYTES = 4 * 1024 * 1024;
 
-/** @throws samples.damaged (data_loss) */
+/** @throws samples.damaged (data_loss), store.locked (conflict) */
 export async function openSampleStore(folder: string): Promise<SampleStore> {
   await files.mkdir(folder, { recursive: true, mode: 0o700 });
+  const lock = lockFolder(folder);
+  try {
+    return await openLocked(folder, lock);
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+async function openLocked(folder: string, lock: FolderLock): Promise<SampleStore> {
   const names = ((await files.readTextIfExists(`${folder}/series`)) ?? '').split('\n');
   // What follows the last line end was torn in writing.
   names.pop();
@@ -129,6 +148,14 @@ export async function openSampleStore(folder: string): Promise<SampleStore> {
       for (const { hour, increase } of rollups.cells()) if (hour >= from && hour < to) total.add(increase);
       return total.ofSeries(names.length);
     },
+    *hours({ startMs, endMs }) {
+      const kept = [...summed].map(([hour, increase]) => ({ hour, increase }));
+      for (const { hour, increase } of [...kept, ...rollups.cells()]) {
+        if (hour < Math.floor(startMs / HOUR_MS) || hour >= Math.ceil(endMs / HOUR_MS)) continue;
+        for (const [series, amount] of increase.entries())
+          if (amount !== 0) yield { series, startMs: hour * HOUR_MS, amount: BigInt(amount) };
+      }
+    },
     get repeated() {
       return rollups.repeated;
     },
@@ -136,6 +163,7 @@ export async function openSampleStore(folder: string): Promise<SampleStore> {
       await turn;
       await writeRollups();
       await Promise.all([samplesFile.close(), rollupFile.close(), seriesFile.close()]);
+      lock.release();
     },
   };
 }

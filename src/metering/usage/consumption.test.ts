@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { numbersFrom } from '../random-fixture.ts';
-import { consumptionOf, increase } from './consumption.ts';
+import { consumptionOf, cutConsumption, increase } from './consumption.ts';
 import type { CounterSample } from './facts.ts';
 import { HOUR_MS } from './time-cuts.ts';
 
@@ -46,6 +46,19 @@ test('samples that come late and counters that begin anew are recorded as gaps',
     consumed.reduce((sum, one) => sum + one.amount, 0n),
     137n,
   );
+});
+
+test('hours that were counted already are cut by time where a price changes', () => {
+  const piece = { vm: 'a', counter: 'cpuNs', startMs: START, endMs: START + HOUR_MS, amount: 101n } as const;
+  const pieces = cutConsumption([piece], [START, START + HOUR_MS / 4, START + 9 * HOUR_MS]);
+  assert.deepEqual(
+    pieces.map((one) => [one.startMs - START, one.amount]),
+    [
+      [0, 25n],
+      [HOUR_MS / 4, 76n],
+    ],
+  );
+  assert.deepEqual(cutConsumption([piece], []), [piece]);
 });
 
 test('any order, any repetition and any cuts of the same samples count the same', () => {

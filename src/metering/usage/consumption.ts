@@ -1,15 +1,6 @@
 /** From samples of rising counters to what was consumed in each UTC hour; resets, wraps and gaps are seen and said. Pure. */
-import { COUNTERS, type Counter, type CounterSample } from './facts.ts';
+import { COUNTERS, type Consumption, type Counter, type CounterSample } from './facts.ts';
 import { cutsWithin } from './time-cuts.ts';
-
-/** What was consumed in a piece of an hour. Pieces between the same two samples add up to what was counted. */
-export interface Consumption {
-  readonly vm: string;
-  readonly counter: Counter;
-  readonly startMs: number;
-  readonly endMs: number;
-  readonly amount: bigint;
-}
 
 /** A time in which nobody counted for longer than usual: what was used is known as a sum at most, not when. */
 export interface CounterGap {
@@ -49,6 +40,14 @@ export function consumptionOf(
     }
   }
   return { consumed, gaps };
+}
+
+/** Divides pieces that a cut lies in by time: a store knows hours, a price may change in the middle of one. */
+export function cutConsumption(pieces: readonly Consumption[], cutsMs: readonly number[]): Consumption[] {
+  return pieces.flatMap((piece) => {
+    const { amount, ...span } = piece;
+    return cutsMs.some((at) => at > span.startMs && at < span.endMs) ? spread(span, amount, cutsMs) : [piece];
+  });
 }
 
 /**

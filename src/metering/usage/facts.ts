@@ -54,8 +54,19 @@ export interface CounterSample {
   readonly wrapBits: 32 | 64 | undefined;
 }
 
+/** What was consumed in a piece of an hour. Pieces between the same two samples add up to what was counted. */
+export interface Consumption {
+  readonly vm: string;
+  readonly counter: Counter;
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly amount: bigint;
+}
+
 export interface UsageFacts {
   readonly intervals: readonly AllocationInterval[];
   readonly hosts: readonly HostInterval[];
   readonly samples: readonly CounterSample[];
+  /** Counted already, by a sample store. */
+  readonly consumed?: readonly Consumption[];
 }

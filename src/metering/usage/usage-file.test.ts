@@ -30,6 +30,12 @@ test('an open interval ends when the file was written, and the same fact twice i
   assert.equal(facts.intervals[0]?.endMs, Date.parse('2026-12-01T00:00:00Z'));
 });
 
+test('names that would control a terminal are made harmless', () => {
+  const facts = read(HEADER, interval({ name: 'a\u001b[2J\nb', tags: { x: '\u0000' } }));
+  assert.equal(facts.intervals[0]?.name, 'a\ufffd[2J\ufffdb');
+  assert.deepEqual(facts.intervals[0]?.tags, { x: '\ufffd' });
+});
+
 test('counters beyond 2^53 come as text and stay exact', () => {
   const facts = read(
     HEADER,

@@ -25,7 +25,9 @@ const MOST_TEXT = 1024;
 /** Problems that are listed; a wrong file is wrong on every line. */
 const MOST_PROBLEMS = 50;
 
-const text = v.pipe(v.string(), v.minLength(1), v.maxLength(MOST_TEXT));
+/** Names come from hypervisors, and go to terminals and files: characters that control those are shown as U+FFFD. */
+const harmless = (value: string): string => value.replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd');
+const text = v.pipe(v.string(), v.minLength(1), v.maxLength(MOST_TEXT), v.transform(harmless));
 const time = v.pipe(
   v.string(),
   v.regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/, 'a UTC time such as 2026-01-31T09:30:00Z is wanted'),
@@ -42,7 +44,7 @@ const interval = v.strictObject({
   host: text,
   project: v.optional(text),
   owner: v.optional(text),
-  tags: v.optional(v.record(text, v.pipe(v.string(), v.maxLength(MOST_TEXT))), {}),
+  tags: v.optional(v.record(text, v.pipe(v.string(), v.maxLength(MOST_TEXT), v.transform(harmless))), {}),
   power: v.picklist(POWER_STATES),
   vcpus: count,
   memoryBytes: count,

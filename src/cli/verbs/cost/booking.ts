@@ -1,7 +1,7 @@
 /** `berth cost rate` and `close`: what goes into a ledger. */
 import { openLedger, rate, timeText } from '#metering';
 import { nowMs } from '#platform';
-import type { Options } from '../../command-line.ts';
+import { type Options, usageError } from '../../command-line.ts';
 import type { VerbContext } from '../../verb.ts';
 import { cardOf, monthOfOptions, monthsOf, thisMonth, usageFactsOf, wanted } from './input.ts';
 
@@ -12,6 +12,9 @@ export async function rateMonths(context: VerbContext, options: Options): Promis
   try {
     for (const month of monthsOf(options, facts)) {
       const rating = rate(card, month, facts);
+      // A wrong file would take back a whole month.
+      if (rating.records.length === 0)
+        throw usageError(`${wanted(options, 'usage')} knows of no VM in ${month}`, 'nothing was recorded for it');
       for (const one of rating.unpriced) note(`berth: ${month}: no price for ${one.resource} (${one.vms} VMs)`);
       const atMs = nowMs();
       const outcome = await ledger.record({

@@ -1,5 +1,6 @@
 /** What the flags of `berth cost` name: cards, usage, ledgers, months, filters. */
 import {
+  consumptionFrom,
   DIMENSIONS,
   type Dimension,
   type FocusCharge,
@@ -9,6 +10,7 @@ import {
   monthSpan,
   monthsBetween,
   openLedger,
+  openSampleStore,
   type RateCard,
   rate,
   readCardText,
@@ -34,10 +36,23 @@ export async function cardOf(options: Options, flag = 'card'): Promise<RateCard>
   return loadRateCard(await readCardText(path), path);
 }
 
-/** Of the file that is named; otherwise of the daemon's fleet, as far as its sources have confirmed it. */
+/** Of the file or the fleet; counters from the sample store instead when there is one. */
 export async function usageFactsOf(context: Pick<VerbContext, 'engine'>, options: Options): Promise<UsageFacts> {
   const path = options.text('usage');
-  if (path !== undefined) return await readUsageFile(path);
+  const facts = path === undefined ? await fleetFacts(context, options) : await readUsageFile(path);
+  const folder = options.text('samples');
+  if (folder === undefined) return facts;
+  const store = await openSampleStore(folder);
+  try {
+    const months = monthsOf(options, facts).map(monthSpan);
+    return { ...facts, samples: [], consumed: months.flatMap((month) => consumptionFrom(store, month)) };
+  } finally {
+    await store.close();
+  }
+}
+
+/** What the daemon's fleet has seen, as far as its sources have confirmed it. */
+async function fleetFacts(context: Pick<VerbContext, 'engine'>, options: Options): Promise<UsageFacts> {
   const reader = new UsageReader("the fleet's history");
   reader.add(JSON.stringify({ berth: 'usage', version: 1 }));
   const spans = options.list('month').filter(isMonthName).map(monthSpan);
@@ -129,7 +144,10 @@ async function ratedNow(context: VerbContext, options: Options): Promise<ChargeI
   const [card, facts] = [await cardOf(options), await usageFactsOf(context, options)];
   const months = monthsOf(options, facts);
   const ratings = months.map((month) => rate(card, month, facts));
-  const notes = ratings.flatMap(({ period, unpriced, gaps }) => [
+  const notes = ratings.flatMap(({ period, unpriced, gaps, unknownVms }) => [
+    ...(unknownVms.length === 0
+      ? []
+      : [`${period}: counters of VMs that are in no interval: ${unknownVms.slice(0, 5).join(', ')}`]),
     ...unpriced.map((one) => `${period}: no price for ${one.resource} (${one.vms} VM${one.vms === 1 ? '' : 's'})`),
     ...(gaps.length === 0 ? [] : [`${period}: ${gaps.length} gap${gaps.length === 1 ? '' : 's'} in counters`]),
   ]);
