@@ -263,7 +263,7 @@ test('counters from a sample store cost what they cost from the file, however of
 
 test('usage mistakes are said with what to do', async () => {
   assert.match((await berth('dance')).err, /unknown command: berth cost dance/);
-  assert.match((await berth('report', '--card', card)).err, /--usage is missing/);
+  assert.match((await berth('report', '--usage', usage)).err, /--card is missing/);
   assert.match((await berth('report', ...now(), '--by', 'colour')).err, /cannot add up by "colour"/);
   assert.equal((await berth('report', ...now(), '--month', '2026-13')).code, 125);
 });
