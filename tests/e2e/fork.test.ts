@@ -198,7 +198,8 @@ describe('forks', () => {
     const victim = await eventually('a fork’s QEMU is there', 10_000, async () => {
       const found = await findProcesses(`${daemon.runDir}/vm/`);
       return found.find(
-        ({ pid, argv }) => pid !== parentPid && argv.some((word) => /\/vm\/v[0-9a-f]{12}\/qmp/.test(word)),
+        ({ pid, argv }) =>
+          pid !== parentPid && argv[0]?.includes('qemu') && argv.some((word) => /\/vm\/v[0-9a-f]{12}\/qmp/.test(word)),
       );
     });
     signalProcess(victim.pid, 'SIGKILL');
