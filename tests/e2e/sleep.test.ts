@@ -241,8 +241,8 @@ test('a VM that ends takes the connections with it that berthd carries for it', 
   await closed;
 });
 
-test('a storm of connections to 200 sleepers wakes each once and serves all', async () => {
-  const names = Array.from({ length: 200 }, (_, index) => `s${index}`);
+test('a storm of connections to 40 sleepers wakes each once and serves all', async () => {
+  const names = Array.from({ length: 40 }, (_, index) => `s${index}`);
   const words = new Map<string, string>();
   await atOnce(4, names, async (name) => {
     words.set(name, await ask(await serving(name, { Memory: 128 * 2 ** 20 })));
@@ -261,7 +261,7 @@ test('a storm of connections to 200 sleepers wakes each once and serves all', as
   const until = (Date.now() / 1000).toFixed(3);
   const { body } = await daemon.call('GET', `/events?since=${since}&until=${until}&filters=${filters}`);
   assert.equal(String(body).trim().split('\n').length, names.length, 'and none twice');
-  await atOnce(4, names, (name) => daemon.call('DELETE', `/containers/${name}?force=1`));
+  await atOnce(4, names, (name) => docker.ok(['rm', '-f', name]));
 });
 
 async function atOnce(
