@@ -54,7 +54,15 @@ extern long ptrace(int call, ...);
 #define RED_ZONE 128
 #define SCRATCH_BYTES 4096
 
+/* A thread that hangs in the kernel never stops: whoever waits for it gives up, and lets go of the others. */
+#define DEADLINE_SECONDS 10
+
 struct request request;
+
+static void ring(int signal)
+{
+	(void)signal;
+}
 
 /* ---- a fork that is nobody's child ---- */
 
@@ -70,6 +78,8 @@ static pid_t fork_original(void)
 	}
 	unfinished = step;
 	await_birth(step);
+	/* What it makes is tied from its first moment on: let go untied, a copy would go on as the original, on its disks. */
+	tie(step);
 	const uint64_t apart[6] = {SIGCHLD, 0, 0, 0, 0, 0};
 	answer = ask_for(main_thread, step, &twin, SYS_clone, apart);
 	if (answer < 0 || twin == 0) {
@@ -77,7 +87,6 @@ static pid_t fork_original(void)
 		fail("process %d cannot be forked", request.original);
 	}
 	await_birth(twin);
-	tie(twin);
 	/* The step ends, and its parent is made to take note. */
 	struct user_regs_struct registers = main_thread->again;
 	registers.rax = SYS_exit;
@@ -291,6 +300,10 @@ int main(int argc, char **argv)
 	static struct thread all[MAX_THREADS];
 	static pid_t made[MAX_THREADS];
 	parse(argc, argv);
+	/* Without SA_RESTART: a wait that is under way fails. */
+	const struct sigaction alarm_action = {.sa_handler = ring};
+	sigaction(SIGALRM, &alarm_action, NULL);
+	alarm(DEADLINE_SECONDS);
 	stop_original();
 	look_at_memory();
 	prepare_descriptors();

@@ -60,7 +60,6 @@ export async function ownVms({ engine, news, version, qemuVersion }: OwnVmParts)
     pause: (vm) => vm.pause(),
     resume: (vm) => vm.unpause(),
   };
-  const find = (nativeId: string): Vm | undefined => engine.list().find((vm) => vm.record.id === nativeId);
   return {
     version,
     host: () => ({
@@ -77,13 +76,13 @@ export async function ownVms({ engine, news, version, qemuVersion }: OwnVmParts)
     }),
     list: () => engine.list().map((vm) => factsOf(vm, { hostName: host.hostName, diskBytes })),
     find: (nativeId) => {
-      const vm = find(nativeId);
+      const vm = engine.get(nativeId);
       return vm === undefined ? undefined : factsOf(vm, { hostName: host.hostName, diskBytes });
     },
     onChange: (listener) => news.listen(listener),
     verbs: Object.keys(actions) as PowerVerb[],
     act: async (verb, nativeId) => {
-      const vm = find(nativeId);
+      const vm = engine.get(nativeId);
       if (vm === undefined)
         throw new BerthError('not_found', 'vm.not_found', `berth has no VM ${nativeId.slice(0, 12)}`);
       await actions[verb]?.(vm);

@@ -81,7 +81,10 @@ export class Engine {
     // Templates live in memory; what lies in their folder was being made when a daemon died.
     await files.rm(`${this.#settings.stateFolder}/templates`, { recursive: true, force: true });
     for (const record of this.#ports.records.loadAll()) this.#add(record);
-    const processes = await findProcesses(`${this.#settings.runFolder}/vm/`);
+    // A program that makes a twin names the folders of two machines, and is none: it ends by itself.
+    const processes = (await findProcesses(`${this.#settings.runFolder}/vm/`)).filter(
+      ({ argv }) => argv[0] !== this.#settings.twinProgram,
+    );
     const machineOf = (vm: Vm) =>
       processes.find((found) => found.argv.some((word) => word.includes(`${vm.runFolder}/qmp`)));
     const waiting = [...this.#vms.values()];
@@ -124,6 +127,11 @@ export class Engine {
   /** Machines of the pool that no VM has taken yet. */
   get waitingMachines(): number {
     return this.#pool?.size ?? 0;
+  }
+
+  /** By full id alone. */
+  get(id: string): Vm | undefined {
+    return this.#vms.get(id as VmId);
   }
 
   list(): readonly Vm[] {

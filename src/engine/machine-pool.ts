@@ -52,7 +52,8 @@ export class MachinePool {
   readonly #settings: PoolSettings;
   readonly #waiting = new Set<PooledMachine>();
   readonly #moulds = new Map<string, Mould>();
-  readonly #blanks = new Map<string, Promise<Blank | undefined>>();
+  readonly #blanks = new Map<string, Blank>();
+  readonly #makingBlanks = new Map<string, Promise<void>>();
   readonly #uids = new Set<number>();
   readonly #starts: { readonly atMs: number; readonly shape: MachineShape }[] = [];
   #active = 0;
@@ -97,33 +98,40 @@ export class MachinePool {
    * the next who asks.
    */
   async blank(build: QemuBuild, shape: MachineShape): Promise<Blank | undefined> {
-    const { twinProgram, templates } = this.#settings;
-    if (this.#closed || twinProgram === undefined || !this.#hasTwins(build)) return undefined;
+    if (this.#closed || !this.#hasTwins(build)) return undefined;
     const key = await templateKey(build, shape, 'tap');
-    const known = this.#blanks.get(key);
-    if (known !== undefined) {
-      const blank = await Promise.race([known, undefined]);
-      if (blank === undefined || (await blank.alive())) return blank;
-      await this.#endBlank(key);
-    }
-    const making = (async (): Promise<Blank | undefined> => {
-      const template = await templates.obtain(build, shape);
-      if (template === undefined) return undefined;
-      return await this.#at((place) => Blank.make(build, template, place, { ...this.#settings, twinProgram }));
-    })().catch((error: unknown) => {
-      this.#settings.log(`no QEMU to wake machines with: ${messageOf(error)}`);
-      this.#blanks.delete(key);
+    const blank = this.#blanks.get(key);
+    if (blank === undefined) {
+      if (!this.#makingBlanks.has(key)) this.#makingBlanks.set(key, this.#makeBlank(key, build, shape));
       return undefined;
-    });
-    this.#blanks.set(key, making);
+    }
+    if (await blank.alive()) return blank;
+    await this.spoilt(blank);
     return undefined;
   }
 
-  async #endBlank(key: string): Promise<void> {
-    const blank = await this.#blanks.get(key);
-    this.#blanks.delete(key);
-    await blank?.end();
-    if (blank !== undefined) this.#uids.delete(blank.uid);
+  /** A blank that gives no twin: the next who asks has another made. */
+  async spoilt(blank: Blank): Promise<void> {
+    // Many may find that at once.
+    if (this.#blanks.get(blank.key) !== blank) return;
+    this.#blanks.delete(blank.key);
+    await blank.end();
+    this.#uids.delete(blank.uid);
+  }
+
+  /** Never rejects. */
+  async #makeBlank(key: string, build: QemuBuild, shape: MachineShape): Promise<void> {
+    const { twinProgram, templates, log } = this.#settings;
+    try {
+      const template = await templates.obtain(build, shape);
+      if (template === undefined || twinProgram === undefined) return;
+      const settings = { ...this.#settings, twinProgram };
+      this.#blanks.set(key, await this.#at((place) => Blank.make(build, template, place, settings)));
+    } catch (error) {
+      log(`no QEMU to wake machines with: ${messageOf(error)}`);
+    } finally {
+      this.#makingBlanks.delete(key);
+    }
   }
 
   /** The user id of a machine that was taken is a VM's by now, or nobody's. */
@@ -174,7 +182,8 @@ export class MachinePool {
   async #endAll(): Promise<void> {
     for (const pooled of this.#waiting) await this.#end(pooled);
     for (const mould of this.#moulds.values()) await this.#endMould(mould);
-    for (const key of this.#blanks.keys()) await this.#endBlank(key);
+    await Promise.all(this.#makingBlanks.values());
+    for (const blank of this.#blanks.values()) await this.spoilt(blank);
   }
 
   /** Never rejects: a daemon that leaves waits for it. */

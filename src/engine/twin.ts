@@ -6,12 +6,12 @@
  * processors, and a fork does not copy them: there are no twins then.
  */
 import { basename } from 'node:path';
-import { BerthError } from '#base';
+import { BerthError, messageOf } from '#base';
 import { processInfo, runProcess } from '#platform';
 import { agentSocketIn, type NetworkPlug, qmpSocketIn } from './machine.ts';
 import type { Machine } from './model.ts';
 
-/** It takes 10 ms; a loaded host a hundred times that. */
+/** It takes 10 ms; a loaded host a hundred times that. It gives up by itself before (twin.c, DEADLINE_SECONDS), in good order. */
 const TWIN_DEADLINE_MS = 15_000;
 
 export interface TwinPlan {
@@ -58,13 +58,15 @@ export function twinArguments(plan: TwinPlan): [string, ...string[]] {
  * @throws machine.twin (unavailable) with the program's own words: there is none, and the original is as it was.
  */
 export async function makeTwin(plan: TwinPlan): Promise<Machine> {
-  const { exitCode, stdout, stderr } = await runProcess(twinArguments(plan), { deadlineMs: TWIN_DEADLINE_MS });
+  const { accelerator } = plan.original;
+  const refusal = (why: string, cause?: unknown): BerthError =>
+    new BerthError('unavailable', 'machine.twin', `QEMU (pid ${plan.original.pid}) has no twin: ${why}`, { cause });
+  const run = runProcess(twinArguments(plan), { deadlineMs: TWIN_DEADLINE_MS });
+  const { exitCode, stdout, stderr } = await run.catch((error: unknown) => {
+    throw refusal(messageOf(error), error);
+  });
   const pid = Number(/^twin ([0-9]+)\n$/.exec(stdout)?.[1]);
   const info = exitCode === 0 && pid > 0 ? await processInfo(pid) : undefined;
-  if (info === undefined) {
-    const why = stderr.trim() || `berth-twin ended with exit status ${exitCode}`;
-    throw new BerthError('unavailable', 'machine.twin', `QEMU (pid ${plan.original.pid}) has no twin: ${why}`);
-  }
-  const { accelerator } = plan.original;
+  if (info === undefined) throw refusal(stderr.trim() || `berth-twin ended with exit status ${exitCode}`);
   return { pid, startTicks: info.startTicks, accelerator, folder: plan.folder };
 }

@@ -395,6 +395,7 @@ export class Vm {
         return { machine, prepare: () => machine.attachDisks(rootDescriptor, dataDisk) };
     } catch (error) {
       this.#ports.log(`VM ${record.name}: it wakes in a QEMU of its own: ${messageOf(error)}`);
+      if (blank !== undefined) await this.#pool?.spoilt(blank);
       await this.#folders.prepareRun(record.uid);
     }
     const run = { ...plan.run, startsPaused: true };
