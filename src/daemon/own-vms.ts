@@ -74,7 +74,9 @@ export async function ownVms({ engine, news, version, qemuVersion }: OwnVmParts)
       architecture: host.architecture,
       uptimeSeconds: Math.round((nowMs() - bootedAtMs) / 1_000),
     }),
-    list: () => engine.list().map((vm) => factsOf(vm, { hostName: host.hostName, diskBytes })),
+    list: function* () {
+      for (const vm of engine.list()) yield factsOf(vm, { hostName: host.hostName, diskBytes });
+    },
     find: (nativeId) => {
       const vm = engine.get(nativeId);
       return vm === undefined ? undefined : factsOf(vm, { hostName: host.hostName, diskBytes });

@@ -9,7 +9,7 @@
  * out: it may be older.
  */
 import { BerthError, messageOf } from '#base';
-import { monotonicMs, nowMs } from '#platform';
+import { monotonicMs, nowMs, sleep } from '#platform';
 import type { DriverSession, FleetDriver, SourceTarget, VmChange } from '../driver.ts';
 import type { HypervisorHost, VmFacts } from '../facts.ts';
 import type { Moment } from '../inventory/intervals.ts';
@@ -178,25 +178,34 @@ export class SourceLoop {
     const unread: string[] = [];
     const overtaken = new Set<string>();
     this.#overtaken = overtaken;
-    const take = (isComplete: boolean): void => {
+    const take = (found: readonly VmFacts[], isComplete: boolean): void => {
       const { inventory, holder } = this.#parts;
-      const told = vms.filter((vm) => !overtaken.has(vm.nativeId));
-      const observation = { kind: 'snapshot' as const, vms: told, unread: [...unread, ...overtaken], isComplete };
+      const told = found.filter((vm) => !overtaken.has(vm.nativeId));
+      // Who is there and not told of again stays as it is; only at the end does that matter.
+      const others = isComplete ? [...unread, ...overtaken] : [];
+      const observation = { kind: 'snapshot' as const, vms: told, unread: others, isComplete };
       inventory.apply({ sourceId: this.source.id, observation, hosts, moment: this.#moment('poll'), holder });
     };
     try {
       await closingAt(patience, session, async () => {
         for await (const page of session.snapshot(patience)) {
           hosts.push(...page.hosts);
-          vms.push(...page.vms);
           unread.push(...page.unread);
           this.#renewLease();
+          for (const vm of page.vms) if (vm.uuid !== null) vms.push(vm);
+          // Who a VM is shows by its UUID, in the whole of a look. One without is its native id, and written at once.
+          const plain = page.vms.filter((vm) => vm.uuid === null);
+          if (plain.length === 0) continue;
+          take(plain, false);
+          for (const vm of plain) unread.push(vm.nativeId);
+          // Others have their turn: a look must not hold the daemon up.
+          await sleep(0);
         }
       });
-      take(true);
+      take(vms, true);
     } catch (error) {
       // What came before it broke off is true; what did not come is not known to be gone.
-      if (!this.#isStopping && vms.length > 0) take(false);
+      if (!this.#isStopping && vms.length > 0) take(vms, false);
       throw error;
     } finally {
       this.#overtaken = undefined;
