@@ -2,6 +2,7 @@
 #include "prepare.h"
 
 #include "files.h"
+#include "giveback.h"
 #include "guest.h"
 #include "log.h"
 #include "modules.h"
@@ -111,6 +112,7 @@ bool reopen_prepared(void)
 void prepare_machine(void)
 {
 	load_modules();
+	report_small_blocks();
 	find_disks();
 	mount_system();
 	for (const char *const *folder = (const char *const[]){ "/l", "/d", "/r", NULL }; *folder; folder++)

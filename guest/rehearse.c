@@ -4,6 +4,7 @@
 #include "bytes.h"
 #include "configure.h"
 #include "freeze.h"
+#include "giveback.h"
 #include "guest.h"
 #include "identity.h"
 #include "net.h"
@@ -124,6 +125,8 @@ void rehearse(uint32_t request, const uint8_t *payload, size_t length)
 		}
 		if (count == 0 && !hold_one(text, sizeof text))
 			count = (ssize_t)strlen(text);
+		if (count == 0)
+			rehearse_giving_back();
 	}
 	if (count < 0)
 		put_field_text(&reply, 1, "the rehearsal could not begin");

@@ -117,10 +117,11 @@ static int event_count(const char *information)
 	return made;
 }
 
-static int is_sealed(int theirs)
+/* Nobody can write to it: sealed against that, or empty for ever. */
+static int is_sealed(int theirs, const struct stat *facts)
 {
 	int seals = fcntl(theirs, F_GET_SEALS);
-	return seals >= 0 && (seals & F_SEAL_WRITE);
+	return seals >= 0 && ((seals & F_SEAL_WRITE) || (facts->st_size == 0 && (seals & F_SEAL_GROW)));
 }
 
 /* Ours to give instead of what the original has in `place`, or -1 to share it. */
@@ -153,7 +154,7 @@ static int instead_of(int theirs, int place, const char *name, const char *infor
 			fail("cannot open %s", new);
 		return made;
 	}
-	if (S_ISREG(facts.st_mode) && ((mode & O_ACCMODE) == O_RDONLY || is_sealed(theirs)))
+	if (S_ISREG(facts.st_mode) && ((mode & O_ACCMODE) == O_RDONLY || is_sealed(theirs, &facts)))
 		return -1;
 	errno = 0;
 	fail("descriptor %d is %s, and the twin has nothing instead", place, name);

@@ -24,7 +24,8 @@ extern long ptrace(int call, ...);
 struct thread threads[MAX_THREADS];
 int thread_count;
 pid_t unfinished;
-/* The original's main thread has other registers than it had. */
+struct thread *worker = &threads[0];
+/* It has other registers than it had. */
 static int has_worked;
 
 /* In the middle of anything. */
@@ -33,9 +34,9 @@ static _Noreturn void give_up(void)
 	if (unfinished > 0)
 		kill(unfinished, SIGKILL);
 	if (has_worked && thread_count > 0) {
-		struct iovec part = {&threads[0].again, sizeof threads[0].again};
-		ptrace(PTRACE_SETREGSET, request.original, NT_PRSTATUS, &part);
-		ptrace(PTRACE_SETSIGMASK, request.original, sizeof threads[0].mask, &threads[0].mask);
+		struct iovec part = {&worker->again, sizeof worker->again};
+		ptrace(PTRACE_SETREGSET, worker->tid, NT_PRSTATUS, &part);
+		ptrace(PTRACE_SETSIGMASK, worker->tid, sizeof worker->mask, &worker->mask);
 	}
 	for (int index = 0; index < thread_count; index++)
 		ptrace(PTRACE_DETACH, threads[index].tid, 0, 0);
@@ -91,7 +92,7 @@ void set_mask(pid_t tid, uint64_t mask)
 
 long ask_for(const struct thread *at, pid_t tid, pid_t *born, long number, const uint64_t values[6])
 {
-	has_worked |= tid == request.original;
+	has_worked |= tid == worker->tid;
 	struct user_regs_struct registers = at->again;
 	registers.rax = (uint64_t)number;
 	registers.orig_rax = (uint64_t)-1;
@@ -210,6 +211,13 @@ static int is_stopped(pid_t tid)
 	return 0;
 }
 
+static int waits_in_call(const struct thread *thread)
+{
+	uint16_t instruction;
+	read_memory(request.original, thread->again.rip, &instruction, sizeof instruction);
+	return instruction == 0x050f;
+}
+
 /* All its threads, also one that another was just making. */
 void stop_original(void)
 {
@@ -230,11 +238,11 @@ void stop_original(void)
 		}
 		closedir(folder);
 	}
-	uint16_t instruction;
-	read_memory(request.original, threads[0].again.rip, &instruction, sizeof instruction);
-	errno = 0;
-	if (instruction != 0x050f)
-		fail("process %d does not wait in a system call", request.original);
+	for (worker = &threads[0]; !waits_in_call(worker); worker++)
+		if (request.lets_go == 0 || worker == &threads[thread_count - 1]) {
+			errno = 0;
+			fail("process %d does not wait in a system call", request.original);
+		}
 	for (int index = 0; index < thread_count; index++) {
 		int32_t own;
 		read_memory(request.original, threads[index].stopped.fs_base + PTHREAD_TID_OFFSET, &own, sizeof own);
@@ -253,8 +261,8 @@ void release_original(void)
 
 void restore_original(void)
 {
-	set_registers(request.original, &threads[0].again);
-	set_mask(request.original, threads[0].mask);
+	set_registers(worker->tid, &worker->again);
+	set_mask(worker->tid, worker->mask);
 	has_worked = 0;
 }
 

@@ -3,6 +3,7 @@
  *
  *   berth-twin PID [--user UID] [--listen OLD=NEW]... [--file OLD=NEW]... [--memory FILE] [--tap NAME [--bridge NAME]]
  *              [--link down] [--rename OLD=NEW] [--log FILE]
+ *   berth-twin PID --let-go memory
  *
  * The kernel's fork copies the process, page by page and only when a page is written: the guest's memory, QEMU's own, and
  * the guest code it has translated, which is most of what a start under emulation costs. What fork leaves out is done
@@ -22,6 +23,9 @@
  * With `--link down` the tap is in the bridge, and nothing goes through it before someone brings it up.
  * `--memory`: the twin's guest has what FILE holds instead, each page copied when it is first written.
  * `--rename` puts NEW for OLD, which must be as long, in what ps shows.
+ *
+ * `--let-go memory` makes no twin: PID gets an empty file in place of the one its guest's memory is mapped from, so that it can
+ * give back what the guest has freed (memory.c), and goes on. Prints `free PID`.
  *
  * Prints `twin PID`. On failure: a line on standard error, exit 1, no twin; PID goes on as before. Killed in the middle it
  * takes the twin with it, but PID, in its first millisecond, may be lost: nothing that is stopped by ptrace can promise more.
@@ -257,7 +261,7 @@ static unsigned long parse_number(const char *text)
 
 static _Noreturn void usage(void)
 {
-	fputs("usage: berth-twin PID [--user UID] [--listen OLD=NEW]... [--file OLD=NEW]... [--memory FILE] [--tap NAME [--bridge NAME]] "
+	fputs("usage: berth-twin PID --let-go memory\n       berth-twin PID [--user UID] [--listen OLD=NEW]... [--file OLD=NEW]... [--memory FILE] [--tap NAME [--bridge NAME]] "
 	      "[--link down] [--rename OLD=NEW] [--log FILE]\n", stderr);
 	_exit(1);
 }
@@ -288,11 +292,19 @@ static void parse(int argc, char **argv)
 			request.memory = value;
 		else if (strcmp(name, "--log") == 0)
 			request.log = value;
+		else if (strcmp(name, "--let-go") == 0 && strcmp(value, "memory") == 0 && argc == 4)
+			request.lets_go = 1;
 		else
 			usage();
 	}
 	if ((request.bridge != NULL && request.tap == NULL) || (request.renamed.old != NULL && strlen(request.renamed.old) != strlen(request.renamed.new)))
 		usage();
+}
+
+/* Of a stopped thread's stack, what it does not use. */
+static uint64_t scratch_of(const struct thread *thread)
+{
+	return (thread->again.rsp - RED_ZONE - SCRATCH_BYTES) & ~UINT64_C(63);
 }
 
 int main(int argc, char **argv)
@@ -306,6 +318,14 @@ int main(int argc, char **argv)
 	alarm(DEADLINE_SECONDS);
 	stop_original();
 	look_at_memory();
+	if (request.lets_go) {
+		set_mask(worker->tid, ALL_SIGNALS);
+		let_go_of_memory(scratch_of(worker));
+		restore_original();
+		release_original();
+		printf("free %d\n", request.original);
+		return fflush(stdout) == 0 ? 0 : 1;
+	}
 	prepare_descriptors();
 	set_mask(request.original, ALL_SIGNALS);
 	const pid_t twin = fork_whole();
@@ -314,7 +334,7 @@ int main(int argc, char **argv)
 	memcpy(all, threads, sizeof all);
 	release_original();
 
-	const uint64_t scratch = (all[0].again.rsp - RED_ZONE - SCRATCH_BYTES) & ~UINT64_C(63);
+	const uint64_t scratch = scratch_of(&all[0]);
 	if (request.has_user)
 		become_user(&all[0], twin, scratch);
 	give_descriptors(&all[0], twin, scratch);

@@ -23,7 +23,7 @@ struct request {
 	int listen_count, file_count;
 	const char *tap, *bridge, *log, *memory;
 	uid_t user;
-	int has_user, stays_down;
+	int has_user, stays_down, lets_go;
 };
 extern struct request request;
 
@@ -40,6 +40,8 @@ struct thread {
 /* Of the original while it is stopped; the main thread first. */
 extern struct thread threads[MAX_THREADS];
 extern int thread_count;
+/* The one that makes system calls for us: the main thread, or, where a fork is not asked for, any that waits in one. */
+extern struct thread *worker;
 /* What is to be killed when we give up. */
 extern pid_t unfinished;
 
@@ -49,7 +51,7 @@ _Noreturn void fail(const char *format, ...);
 /* ---- tracee.c ---- */
 
 void stop_original(void);
-/* Its main thread was made to work: it gets back what it had. */
+/* The worker gets back what it had. */
 void restore_original(void);
 void release_original(void);
 /* Signals wait while a process works for us. */
@@ -80,6 +82,8 @@ void let_memory_in(void);
 /* Puts the file of `--memory` in its place. */
 void map_memory(const struct thread *at, pid_t twin, int number);
 unsigned long mapped_pages(pid_t pid);
+/* Puts an empty file where the original has the file its guest's memory is mapped from. */
+void let_go_of_memory(uint64_t scratch);
 /* Opened by look_at_memory; -1 without `--memory`. */
 extern int memory_descriptor;
 

@@ -8,7 +8,7 @@ import type { SavedMachine } from './model.ts';
 import type { MouldSettings, Place } from './mould.ts';
 import type { QemuBuild } from './qemu-command.ts';
 import type { Template } from './templates/index.ts';
-import { makeTwin } from './twin.ts';
+import { letGoOfMemoryFile, makeTwin } from './twin.ts';
 
 const CONTROL_DEADLINE_MS = 10_000;
 
@@ -59,6 +59,8 @@ export class Blank {
       const agent = await machine.connect({ onGone: () => {}, onQmpEvent: () => {} });
       await machine.qmp.negotiate(CONTROL_DEADLINE_MS);
       agent.destroy();
+      const trouble = await letGoOfMemoryFile(settings.twinProgram, machine.identity);
+      if (trouble !== undefined) settings.log(trouble);
       return new Blank(template, place.uid, settings.twinProgram, machine);
     } catch (error) {
       await machine.kill();

@@ -40,7 +40,6 @@ export interface PoolSettings extends MouldSettings {
   readonly templates: Templates;
   readonly build: () => Promise<QemuBuild>;
   readonly freeUid: () => number;
-  readonly log: (line: string) => void;
 }
 
 /** A machine that waits: its guest greets and knows nothing yet. */

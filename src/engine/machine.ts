@@ -124,6 +124,8 @@ export interface MachineEvents {
 
 export class RunningMachine {
   readonly identity: Machine;
+  /** Launched here with a file behind its memory, which it still has open: see letGoOfMemoryFile in twin.ts. */
+  readonly keepsMemoryFile: boolean;
   readonly #logFile: string;
   readonly #child: DetachedProcess | undefined;
   #qmp: QmpClient | undefined;
@@ -132,8 +134,14 @@ export class RunningMachine {
   /** Called with each event's name, and with undefined when the control socket has closed. */
   readonly #waiters = new Set<(event: string | undefined) => void>();
 
-  private constructor(identity: Machine, logFile: string, child: DetachedProcess | undefined) {
+  private constructor(
+    identity: Machine,
+    logFile: string,
+    child: DetachedProcess | undefined,
+    keepsMemoryFile: boolean,
+  ) {
     this.identity = identity;
+    this.keepsMemoryFile = keepsMemoryFile;
     this.#logFile = logFile;
     this.#child = child;
   }
@@ -148,12 +156,12 @@ export class RunningMachine {
       accelerator: plan.build.accelerator,
       folder: plan.folder,
     };
-    return new RunningMachine(identity, plan.logFile, child);
+    return new RunningMachine(identity, plan.logFile, child, plan.run.memory === 'restored');
   }
 
   /** The QEMU that an earlier daemon started. */
   static adopt(identity: Machine, logFile: string): RunningMachine {
-    return new RunningMachine(identity, logFile, undefined);
+    return new RunningMachine(identity, logFile, undefined, false);
   }
 
   get qmp(): QmpClient {

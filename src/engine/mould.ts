@@ -18,7 +18,7 @@ import type { LayerFile } from './model.ts';
 import type { QemuBuild } from './qemu-command.ts';
 import { layOutRootDisk } from './root-disk.ts';
 import type { Template } from './templates/index.ts';
-import { makeTwin } from './twin.ts';
+import { letGoOfMemoryFile, makeTwin } from './twin.ts';
 
 const HELLO_DEADLINE_MS = 30_000;
 const CONTROL_DEADLINE_MS = 10_000;
@@ -43,6 +43,7 @@ export interface MouldSettings {
   /** The bridge every machine's tap joins. */
   readonly bridge: string;
   readonly rehearsal: () => Promise<Rehearsal | undefined>;
+  readonly log: (line: string) => void;
 }
 
 /** Where a machine is to be: an empty folder of the user `uid`. Its last part names the machine. */
@@ -96,6 +97,9 @@ export async function makeRehearsed(
     const agent = await machine.connect(NO_EVENTS);
     await machine.qmp.negotiate(CONTROL_DEADLINE_MS);
     await machine.restore();
+    const { twinProgram, log } = settings;
+    const trouble = twinProgram === undefined ? undefined : await letGoOfMemoryFile(twinProgram, machine.identity);
+    if (trouble !== undefined) log(trouble);
     const link = new GuestLink(agent, DEAF);
     const hello = await link.hello(false, HELLO_DEADLINE_MS);
     await link.rehearse(rehearsalOf(root.extents, clockAt(nowMs(), hello.answeredNs)), rehearsal.args);

@@ -90,6 +90,8 @@ test('the command line of a VM with network is this one', () => {
     'tap,id=net0,fd=3',
     '-device',
     'virtio-net-pci,id=net,netdev=net0,romfile=',
+    '-device',
+    'virtio-balloon-pci,id=balloon,free-page-reporting=on',
   ]);
 });
 

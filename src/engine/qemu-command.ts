@@ -178,6 +178,8 @@ export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
     // A full host disk stops the VM instead of breaking its file system; it goes on after `unpause`.
     ...['-device', 'virtio-blk-pci,id=data,drive=data,serial=data,discard=on,werror=enospc,rerror=report'],
     ...['-netdev', netdevOf(run.network), '-device', `virtio-net-pci,id=net,netdev=${NETDEV},romfile=`],
+    // The guest names the memory it has freed, in blocks of 2 MiB; QEMU gives it back to the host (decisions/0015).
+    ...['-device', 'virtio-balloon-pci,id=balloon,free-page-reporting=on'],
   ];
 }
 

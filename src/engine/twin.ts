@@ -7,7 +7,7 @@
  */
 import { basename } from 'node:path';
 import { BerthError, messageOf } from '#base';
-import { processInfo, runProcess } from '#platform';
+import { findProcesses, killAndWait, processInfo, runProcess } from '#platform';
 import { agentSocketIn, type NetworkPlug, qmpSocketIn } from './machine.ts';
 import type { Machine } from './model.ts';
 
@@ -61,12 +61,33 @@ export async function makeTwin(plan: TwinPlan): Promise<Machine> {
   const { accelerator } = plan.original;
   const refusal = (why: string, cause?: unknown): BerthError =>
     new BerthError('unavailable', 'machine.twin', `QEMU (pid ${plan.original.pid}) has no twin: ${why}`, { cause });
-  const run = runProcess(twinArguments(plan), { deadlineMs: TWIN_DEADLINE_MS });
-  const { exitCode, stdout, stderr } = await run.catch((error: unknown) => {
-    throw refusal(messageOf(error), error);
-  });
-  const pid = Number(/^twin ([0-9]+)\n$/.exec(stdout)?.[1]);
-  const info = exitCode === 0 && pid > 0 ? await processInfo(pid) : undefined;
-  if (info === undefined) throw refusal(stderr.trim() || `berth-twin ended with exit status ${exitCode}`);
-  return { pid, startTicks: info.startTicks, accelerator, folder: plan.folder };
+  try {
+    const { exitCode, stdout, stderr } = await runProcess(twinArguments(plan), { deadlineMs: TWIN_DEADLINE_MS });
+    const pid = Number(/^twin ([0-9]+)\n$/.exec(stdout)?.[1]);
+    const info = exitCode === 0 && pid > 0 ? await processInfo(pid) : undefined;
+    if (info === undefined) throw refusal(stderr.trim() || `berth-twin ended with exit status ${exitCode}`);
+    return { pid, startTicks: info.startTicks, accelerator, folder: plan.folder };
+  } catch (error) {
+    // Killed in its last moment it leaves a twin that is whole, and nobody's.
+    for (const found of await findProcesses(plan.folder)) await killAndWait(found);
+    throw error instanceof BerthError && error.code === 'machine.twin' ? error : refusal(messageOf(error), error);
+  }
+}
+
+/**
+ * Lets QEMU give back what its guest has freed. A machine that was filled from a file has that file open, and would make holes
+ * in it: it gets an empty one in place of it. Under any accelerator; what is made of the machine has it as well.
+ *
+ * @returns why it keeps what it once had; undefined when all is well.
+ */
+export async function letGoOfMemoryFile(program: string, machine: Machine): Promise<string | undefined> {
+  const refusal = (why: string): string => `QEMU (pid ${machine.pid}) gives no memory back: ${why}`;
+  try {
+    const argv = [program, String(machine.pid), '--let-go', 'memory'] as const;
+    const { exitCode, stderr } = await runProcess(argv, { deadlineMs: TWIN_DEADLINE_MS });
+    if (exitCode === 0) return undefined;
+    return refusal(stderr.trim() || `berth-twin ended with exit status ${exitCode}`);
+  } catch (error) {
+    return refusal(messageOf(error));
+  }
 }

@@ -28,6 +28,7 @@ import type { QemuBuild } from './qemu-command.ts';
 import type { Extent } from './root-disk.ts';
 import type { RunSource } from './run-source.ts';
 import { restoring } from './saved-machine.ts';
+import { letGoOfMemoryFile } from './twin.ts';
 import { VmFolders } from './vm-folders.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
 import { type FreezeOptions, killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
@@ -298,6 +299,7 @@ export class Vm {
       const leave = await this.#settings.gate.enter(new AbortController().signal);
       try {
         await wakeUp(this.#sleepHost());
+        if (this.#session !== undefined) void this.#letGoOfMemoryFile(this.#session.machine);
       } finally {
         leave();
       }
@@ -697,8 +699,10 @@ export class Vm {
           (await this.#cloned(build, extents)) ??
           (await this.#booted(build, extents)))
         : undefined;
-      if (session !== undefined) await session.begin(extents);
-      else await this.#ports.network?.detach(this.#record.id);
+      if (session !== undefined) {
+        await session.begin(extents);
+        void this.#letGoOfMemoryFile(session.machine);
+      } else await this.#ports.network?.detach(this.#record.id);
     } finally {
       leave();
       done?.();
@@ -778,8 +782,18 @@ export class Vm {
     const plan = this.#plan(build, extents, network, 'restored');
     const { machine, run, plugIn } = await source.obtain(plan);
     const session = await this.#settle(machine, source.origin, network, (one) => one.become(run));
-    if (session !== undefined) await session.goOn(plugIn);
-    else await this.#ports.network?.detach(this.#record.id);
+    if (session !== undefined) {
+      await session.goOn(plugIn);
+      void this.#letGoOfMemoryFile(machine);
+    } else await this.#ports.network?.detach(this.#record.id);
+  }
+
+  /** What its guest frees is the host's again from then on. Never rejects: a VM that keeps its memory is still a VM. */
+  async #letGoOfMemoryFile(machine: RunningMachine): Promise<void> {
+    const { twinProgram } = this.#settings;
+    if (twinProgram === undefined || !machine.keepsMemoryFile) return;
+    const trouble = await letGoOfMemoryFile(twinProgram, machine.identity);
+    if (trouble !== undefined && (await machine.alive())) this.#ports.log(`VM ${this.#record.name}: ${trouble}`);
   }
 
   /** One way to a machine did not work out: nothing of it may be in the way of the next. @throws when the start is over */

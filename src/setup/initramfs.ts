@@ -54,6 +54,8 @@ export const GUEST_MODULES: readonly string[] = [
   'overlay',
   'virtio_blk',
   'virtio_net',
+  // Tells the host which memory nobody uses any more.
+  'virtio_balloon',
   // For closing the connections of a machine that goes on under another address.
   'tcp_diag',
 ];

@@ -51,8 +51,11 @@ export function buildSteps(installation: Installation): SetupStep[] {
     compiled('memory keeper', 'memory', installation.memoryProgram),
     ...(installation.twinProgram === undefined ? [] : [compiled('twin maker', 'twin', installation.twinProgram)]),
     compiled('fast listing', 'fast', installation.fastList),
-    whenChanged('initramfs', installation.initramfs, [installation.guestProgram, installation.kernelRelease], () =>
-      writeInitramfs(installation),
+    whenChanged(
+      'initramfs',
+      installation.initramfs,
+      [installation.guestProgram, installation.kernelRelease, `${root}/src/setup/initramfs.ts`],
+      () => writeInitramfs(installation),
     ),
     whenChanged('command line', installation.cli, [`${root}/src`, `${root}/package-lock.json`], () =>
       bundleCli(root, installation.cli),

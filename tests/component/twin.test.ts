@@ -1,7 +1,7 @@
 /** berth-twin on plain processes: what it makes, what it refuses, and what is left when it is killed. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
@@ -112,6 +112,41 @@ test('a file that is to be replaced and is not open is refused: another would be
   const original = await waiting();
   const refused = await twin(original, '--file', `${folder}/elsewhere=${folder}/instead`);
   assert.match(refused.words, /has nothing open at .*elsewhere/);
+  await runsOn(original);
+});
+
+/** Maps a file privately, writes the first byte, and says on SIGUSR1: that byte, another, and how long the open file is. mmap is 9, read 0. */
+const MAPPER = `open(F, "+<", $ARGV[0]); open(Z, "<", "/dev/zero"); $at = syscall(9, 0, 1 << 24, 3, 2, fileno(F), 0);
+  syscall(0, fileno(Z), $at, 1);
+  sub byte { ord(unpack("P1", pack("Q", $at + $_[0]))) }
+  $SIG{USR1} = sub { open(O, ">", "$ARGV[0].said"); print O byte(0), " ", byte(9), " ", -s F; close O };
+  sleep 1000 while 1`;
+
+test('a process lets go of the file of its memory: holes it makes do not reach the file, and it maps it as before', async () => {
+  const file = join(folder, 'memory');
+  writeFileSync(file, Buffer.alloc(16 << 20, 7));
+  const { pid } = spawn('/usr/bin/perl', ['-e', MAPPER, file], { stdio: 'ignore' });
+  assert.ok(pid !== undefined && twinProgram !== undefined);
+  await eventually('it maps the file', 10_000, async () => readFileSync(`/proc/${pid}/maps`, 'utf8').includes(file));
+  await eventually('it waits', 10_000, async () => (await processInfo(pid))?.state === 'S');
+  const { exitCode, stdout, stderr } = await runProcess([twinProgram, String(pid), '--let-go', 'memory']);
+  assert.equal(exitCode, 0, stderr);
+  assert.equal(stdout, `free ${pid}\n`);
+  await runsOn(pid);
+  process.kill(pid, 'SIGUSR1');
+  const said = await eventually('it says what it has', 10_000, async () => {
+    return existsSync(`${file}.said`) && readFileSync(`${file}.said`, 'utf8');
+  });
+  assert.equal(said, '0 7 0', 'its own byte, the file’s byte, and an empty file behind its descriptor');
+  assert.ok(readFileSync(`/proc/${pid}/maps`, 'utf8').includes(file), 'mapped still');
+});
+
+test('a process that maps no such file is told so, and goes on', async () => {
+  assert.ok(twinProgram !== undefined);
+  const original = await waiting();
+  const { exitCode, stderr } = await runProcess([twinProgram, String(original), '--let-go', 'memory']);
+  assert.equal(exitCode, 1);
+  assert.match(stderr, /has no file open that its guest's memory is mapped from/);
   await runsOn(original);
 });
 
