@@ -33,6 +33,7 @@ enum message_type {
 	M_FREEZE,
 	M_THAW,
 	M_IDENTIFY,
+	M_FLUSH,
 	M_HELLO_ACK = 129,
 	M_CONFIGURED,
 	M_STARTED,
@@ -48,6 +49,7 @@ enum message_type {
 	M_FROZEN,
 	M_THAWED,
 	M_IDENTIFIED,
+	M_FLUSHED,
 };
 
 struct message {

@@ -6,6 +6,7 @@
 #include "log.h"
 #include "port.h"
 #include "prepare.h"
+#include "volumes.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -251,8 +252,8 @@ void handle_freeze(const struct message *message)
 		snprintf(text, sizeof text, "%s: %s", step, strerror(errno));
 		thaw();
 		put_field_text(&reply, 1, text);
-	} else if (flush && syncfs(guest.data_disk)) {
-		log_line("flushing the writable disk: %s", strerror(errno));
+	} else if (flush) {
+		sync_disks();
 	}
 	send_bytes(M_FROZEN, message->id, &reply);
 }

@@ -17,6 +17,7 @@
 #include "proc.h"
 #include "process.h"
 #include "rehearse.h"
+#include "volumes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -141,6 +142,9 @@ static void handle_message(const struct message *message)
 		return handle_thaw(message);
 	case M_IDENTIFY:
 		return handle_identify(message);
+	case M_FLUSH:
+		sync_disks();
+		return send_message(M_FLUSHED, message->id, NULL, 0);
 	default:
 		return; /* a newer host's message */
 	}

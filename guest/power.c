@@ -4,6 +4,7 @@
 #include "guest.h"
 #include "log.h"
 #include "port.h"
+#include "volumes.h"
 
 #include <errno.h>
 #include <linux/fs.h>
@@ -38,18 +39,16 @@ static void collect_all(void)
 	}
 }
 
-static void flush_disk(void)
+void retire_disk(int root, const char *name)
 {
-	if (guest.data_disk < 0)
-		return;
-	if (syncfs(guest.data_disk))
-		log_line("flushing the writable disk: %s", strerror(errno));
-	if (fchdir(guest.data_disk) == 0 && mount(NULL, ".", NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0)
+	if (syncfs(root))
+		log_line("flushing %s: %s", name, strerror(errno));
+	if (fchdir(root) == 0 && mount(NULL, ".", NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0)
 		return;
 	/* Something still writes (a swap file, a loop device): freezing leaves the same clean journal. */
 	int error = errno;
-	if (ioctl(guest.data_disk, (int)FIFREEZE, 0))
-		log_line("the writable disk stays writable: %s, %s", strerror(error), strerror(errno));
+	if (ioctl(root, (int)FIFREEZE, 0))
+		log_line("%s stays writable: %s, %s", name, strerror(error), strerror(errno));
 }
 
 _Noreturn void end_machine(void)
@@ -57,7 +56,9 @@ _Noreturn void end_machine(void)
 	guest.phase = PHASE_ENDING;
 	kill(-1, SIGKILL);
 	collect_all();
-	flush_disk();
+	close_volumes();
+	if (guest.data_disk >= 0)
+		retire_disk(guest.data_disk, "the writable disk");
 	send_message(M_SYNCED, 0, NULL, 0);
 	flush_port(2000);
 	power_off();

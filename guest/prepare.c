@@ -40,6 +40,8 @@ static void note_disk(const char *name)
 		return;
 	struct disk *disk = strcmp(serial, "root") == 0 ? &prepared.root :
 			    strcmp(serial, "data") == 0 ? &prepared.data : NULL;
+	if (strncmp(serial, "volume", 6) == 0 && serial[6] >= '0' && serial[6] < '0' + VOLUME_SLOTS && !serial[7])
+		disk = &prepared.volumes[serial[6] - '0'];
 	if (!disk)
 		return;
 	snprintf(disk->name, sizeof disk->name, "%s", name);

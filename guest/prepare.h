@@ -1,5 +1,7 @@
 /* All that a guest can do before it knows whose it is: done once in a template, and found done by each of its clones. */
 #pragma once
+#include "volumes.h"
+
 #include <limits.h>
 #include <stdbool.h>
 
@@ -10,7 +12,7 @@ struct disk {
 };
 
 struct prepared {
-	struct disk root, data;
+	struct disk root, data, volumes[VOLUME_SLOTS];
 	/* Mounts that nobody has seen yet, to be moved into the root: with what is mounted below them. */
 	int proc, sys, dev;
 	int cgroup;    /* the root of cgroup2, whatever the root mounts over it */

@@ -5,6 +5,7 @@
 #include "guest.h"
 #include "log.h"
 #include "prepare.h"
+#include "volumes.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -310,7 +311,7 @@ static bool mount_wishes(const struct root_plan *plan, char *what, size_t size)
 bool build_root(const struct root_plan *plan, char *what, size_t size)
 {
 	if (!mount_layers(plan, what, size) || !mount_data(plan, what, size) || !mount_overlay(plan, what, size) ||
-	    !write_bound_files(plan, what, size))
+	    !write_bound_files(plan, what, size) || !open_volumes(plan->payload, plan->payload_length, what, size))
 		return false;
 	if (!switch_root(what, size) || !move_system(plan, what, size))
 		return false;
@@ -318,7 +319,7 @@ bool build_root(const struct root_plan *plan, char *what, size_t size)
 	bind_file("hosts", "/etc/hosts");
 	bind_file("resolv.conf", "/etc/resolv.conf");
 	bind_identity(plan);
-	if (!mount_wishes(plan, what, size))
+	if (!place_volumes(what, size) || !mount_wishes(plan, what, size))
 		return false;
 	snprintf(what, size, "making the root read-only");
 	return !plan->read_only || mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0;

@@ -203,6 +203,7 @@ function parseMount(word: string): object {
     Target: target,
     Source: fields['source'] ?? fields['src'] ?? '',
     ReadOnly: fields['readonly'] === 'true' || fields['ro'] === 'true',
+    ...(fields['volume-nocopy'] === 'true' ? { VolumeOptions: { NoCopy: true } } : {}),
     ...(type !== 'tmpfs' || (size === undefined && mode === undefined)
       ? {}
       : {

@@ -95,6 +95,12 @@ export const VERBS: readonly VerbEntry[] = [
   { name: 'search', group: image, summary: 'search a registry', load: async () => (await images()).search },
   { name: 'image prune', group: image, summary: 'remove images nobody uses', load: async () => (await images()).prune },
   {
+    name: 'volume',
+    group: vm,
+    summary: 'make, list and remove disks that outlive VMs',
+    load: async () => (await import('./verbs/volume.ts')).volume,
+  },
+  {
     name: 'source',
     group: estate,
     summary: 'hypervisors whose VMs are known',

@@ -24,6 +24,7 @@ import { busyboxImage, ImageService } from '#images';
 import { type BridgeIdentity, BridgeNetwork, UserNetwork } from '#network';
 import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
 import { type Installation, identifyHost } from '#setup';
+import { EmptyDisks, Volumes } from '#storage';
 import { lockFolder, openRecordStore, type RecordStore } from '#store';
 import { publishBootFiles, sweepBootFiles } from './boot-files.ts';
 import { DaemonMetrics } from './metrics.ts';
@@ -78,8 +79,25 @@ export async function startDaemon(
   const startedAtMs = nowMs();
   const build = async () => ({ ...plan.build, accelerator: (await accelerators.verdict()).chosen });
   const qemu = await qemuVersion(plan.build.binary);
+  // Templates live in memory; what lies in their folder was being made when a daemon died.
+  await files.rm(`${settings.stateFolder}/templates`, { recursive: true, force: true });
+  const disks = new EmptyDisks(`${settings.stateFolder}/templates`, {
+    mkfsExt4: '/sbin/mkfs.ext4',
+    qemuImg: '/usr/bin/qemu-img',
+  });
+  const volumes = await Volumes.open({
+    folder: `${settings.stateFolder}/volumes`,
+    records: {
+      save: (name, document) => records.put('volume', name, document),
+      remove: (name) => records.remove('volume', name),
+      loadAll: () => records.list('volume').map(({ document }) => document),
+    },
+    makeDisk: (path, bytes) => disks.create(path, bytes, undefined),
+  });
   const engine = new Engine(
     {
+      disks,
+      volumes,
       network: bridge === undefined ? new UserNetwork() : networkPort(bridge),
       images: { layersOf: async (id) => (await images.rootDiskOf(id)).layers },
       records: recordPort(records, (id) => news.tell(id)),
@@ -97,8 +115,6 @@ export async function startDaemon(
       launcher: installation.launcher,
       memoryProgram: installation.memoryProgram,
       twinProgram: settings.isRoot && process.env['BERTH_TWINS'] !== 'off' ? installation.twinProgram : undefined,
-      mkfsExt4: '/sbin/mkfs.ext4',
-      qemuImg: '/usr/bin/qemu-img',
       firstUid: settings.isRoot ? FIRST_UID : undefined,
       kvmGroup: await kvmGroup(),
       templates,
@@ -115,6 +131,7 @@ export async function startDaemon(
   const context: DockerContext = {
     engine,
     images,
+    volumes,
     events,
     accelerator: () => accelerators.summary(),
     metrics: () => metrics.collect({ engine, counters, templates, startedAtMs }),

@@ -89,7 +89,9 @@ export function chooseRecords(engine: Engine, query: ListQuery): VmRecord[] {
       return false;
     if (!some(filters, 'expose', (port) => exposes(record, port))) return false;
     if (!some(filters, 'health', (health) => health === 'none')) return false;
-    if (!some(filters, 'volume', () => false)) return false;
+    const mounts = record.spec.volumes ?? [];
+    if (!some(filters, 'volume', (want) => mounts.some(({ volume, path }) => volume === want || path === want)))
+      return false;
     return isTask !== true;
   });
   return query.limit !== undefined && query.limit > 0 ? chosen.slice(0, query.limit) : chosen;

@@ -64,9 +64,22 @@ export function listEntry(record: VmRecord, nowMs: number, size: { rw: number; r
     Status: statusText(record, nowMs),
     HostConfig: { NetworkMode: spec.network.mode === 'none' ? 'none' : 'bridge' },
     NetworkSettings: { Networks: networksOf(record) },
-    Mounts: [],
+    Mounts: mountPoints(record),
     ...(size === undefined ? {} : { SizeRw: size.rw, SizeRootFs: size.root }),
   };
+}
+
+function mountPoints({ spec }: VmRecord): object[] {
+  return (spec.volumes ?? []).map(({ volume, path, readOnly }) => ({
+    Type: 'volume',
+    Name: volume,
+    Source: volume,
+    Destination: path,
+    Driver: 'local',
+    Mode: readOnly ? 'ro' : 'rw',
+    RW: !readOnly,
+    Propagation: '',
+  }));
 }
 
 function networksOf(record: VmRecord): Record<string, object> {
@@ -220,7 +233,7 @@ export function inspectView(record: VmRecord, facts: InspectFacts): object {
     },
     GraphDriver: { Name: 'erofs-overlay', Data: null },
     ...(facts.size === undefined ? {} : { SizeRw: facts.size.rw, SizeRootFs: facts.size.root }),
-    Mounts: [],
+    Mounts: mountPoints(record),
     Config: {
       Hostname: spec.hostname,
       Domainname: spec.domainName,

@@ -17,6 +17,7 @@ import { processTable } from './process-table.ts';
 import { randomName } from './random-name.ts';
 import type { Route } from './router.ts';
 import { parseSignal } from './signals.ts';
+import { tellVolume } from './volumes.ts';
 
 export function containerRoutes(context: DockerContext): Route[] {
   const { engine } = context;
@@ -27,9 +28,13 @@ export function containerRoutes(context: DockerContext): Route[] {
     if (!body.Image) throw new BerthError('invalid', 'create.no_image', 'no image specified: the field Image is empty');
     checkPlatform(call.query.get('platform'), context);
     const image = await context.images.rootDiskOf(body.Image);
-    const { spec, warnings } = translateCreate(body, { id: image.imageId, config: image.config.config });
+    const { spec, warnings, volumes } = translateCreate(body, { id: image.imageId, config: image.config.config });
     const taken = new Set(engine.list().map((vm) => vm.record.name));
     const name = (call.query.get('name') || randomName((candidate) => taken.has(candidate))).replace(/^\//, '');
+    for (const request of volumes) {
+      const { volume, isNew } = await context.volumes.create(request);
+      if (isNew) tellVolume(context, 'create', volume.name);
+    }
     const vm = await engine.create(name, spec);
     call.reply(201, { Id: vm.record.id, Warnings: warnings });
   };

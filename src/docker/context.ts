@@ -1,6 +1,7 @@
 /** What the handlers work on; daemon/ puts it together. */
 import type { Engine } from '#engine';
 import type { ImageService } from '#images';
+import type { Volumes } from '#storage';
 import type { EventLog } from './event-log.ts';
 import type { Metric } from './prometheus.ts';
 
@@ -24,6 +25,7 @@ export interface SystemFacts {
 export interface DockerContext {
   readonly engine: Engine;
   readonly images: ImageService;
+  readonly volumes: Volumes;
   readonly events: EventLog;
   readonly facts: SystemFacts;
   /** The accelerator in use and the warnings that follow from it. */

@@ -31,6 +31,17 @@ const Mount = v.looseObject({
   Type: v.optional(v.string(), 'volume'),
   Target: text,
   Source: text,
+  ReadOnly: flag,
+  VolumeOptions: v.optional(
+    v.nullable(
+      v.looseObject({
+        NoCopy: flag,
+        Subpath: text,
+        Labels: textMap,
+        DriverConfig: v.optional(v.nullable(v.looseObject({ Name: text, Options: textMap }))),
+      }),
+    ),
+  ),
   TmpfsOptions: v.optional(v.nullable(v.looseObject({ SizeBytes: number, Mode: number }))),
 });
 

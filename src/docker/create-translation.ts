@@ -13,6 +13,8 @@ import {
 } from '#engine';
 import type { CreateBody, HostConfig } from './create-body.ts';
 import { parseSignal } from './signals.ts';
+import { sizeOption } from './size-option.ts';
+import { type WantedVolumes, wantedVolumes } from './volume-requests.ts';
 
 /** What this needs of an image's config, in OCI's names. */
 export interface ImageDefaults {
@@ -107,6 +109,7 @@ const CAPABILITIES = [
 export interface Translation {
   readonly spec: VmSpec;
   readonly warnings: readonly string[];
+  readonly volumes: WantedVolumes['requests'];
 }
 
 /** @throws create.* (invalid) for values out of range; create.unsupported (unsupported) naming the field. */
@@ -117,8 +120,9 @@ export function translateCreate(
   const host: Partial<HostConfig> = body.HostConfig ?? {};
   refuseUnsupported(body, host);
   const warnings: string[] = [];
-  const hasVolumes = Object.keys(body.Volumes ?? {}).length > 0;
-  if (hasVolumes) warnings.push('Volumes are not separate disks yet: their contents live and go with the VM.');
+  const volumes = wantedVolumes(host);
+  if (Object.keys(body.Volumes ?? {}).length + volumes.anonymous.length > 0)
+    warnings.push('A volume without a name is a folder of the VM’s own disk: it lives and goes with the VM.');
   if ((body.Healthcheck?.Test ?? []).length > 0 && body.Healthcheck?.Test?.[0] !== 'NONE') {
     warnings.push('Health checks are not run yet.');
   }
@@ -136,6 +140,7 @@ export function translateCreate(
     readonlyRoot: host.ReadonlyRootfs === true,
     tmpfs: tmpfsOf(host),
     sysctls: host.Sysctls ?? {},
+    volumes: volumes.mounts,
     network: {
       mode: host.NetworkMode === 'none' || body.NetworkDisabled === true ? 'none' : 'bridge',
       ports: portsOf(body, host, image.config),
@@ -152,7 +157,7 @@ export function translateCreate(
     labels: { ...image.config.Labels, ...body.Labels },
     docker: { ...body, ...mergedWith(image.config, body), HostConfig: host },
   };
-  return { spec, warnings };
+  return { spec, warnings, volumes: volumes.requests };
 }
 
 function unsupported(what: string, hint: string): BerthError {
@@ -165,14 +170,9 @@ function invalid(message: string): BerthError {
 
 function refuseUnsupported(body: CreateBody, host: Partial<HostConfig>): void {
   const filled = (list: readonly unknown[] | null | undefined): boolean => (list ?? []).length > 0;
-  if (filled(host.Binds))
-    throw unsupported('HostConfig.Binds (-v)', 'put the data into an image, or copy it in through exec');
-  if ((host.Mounts ?? []).some((mount) => mount.Type !== 'tmpfs')) {
-    throw unsupported(
-      'HostConfig.Mounts (--mount) of a type other than tmpfs',
-      'use --tmpfs, or put the data into an image',
-    );
-  }
+  const foreign = (host.Mounts ?? []).find((mount) => mount.Type !== 'tmpfs' && mount.Type !== 'volume');
+  if (foreign !== undefined)
+    throw unsupported(`a mount of type ${foreign.Type} (--mount)`, 'there are the types volume and tmpfs');
   if (filled(host.VolumesFrom)) throw unsupported('HostConfig.VolumesFrom', 'start without --volumes-from');
   if (filled(host.Links)) throw unsupported('HostConfig.Links', 'VMs of one network find each other by name');
   if (filled(host.Devices) || filled(host.DeviceRequests)) {
@@ -349,18 +349,13 @@ function memoryOf(host: Partial<HostConfig>): number {
 
 function diskOf(host: Partial<HostConfig>): number {
   const size = host.StorageOpt?.['size'];
-  if (size === undefined) return DEFAULT_DISK_BYTES;
-  const found = /^([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?$/i.exec(size);
-  if (found === null) throw invalid(`invalid storage option size=${size}: expected a number with k, m, g or t`);
-  const bytes = Number(found[1]) * 1024 ** ' kmgt'.indexOf((found[2] || ' ').toLowerCase());
-  if (bytes < 64 * MIB || bytes > 16 * 1024 * GIB)
-    throw invalid(`invalid storage option size=${size}: it is from 64m to 16t`);
-  return Math.ceil(bytes / MIB) * MIB;
+  return size === undefined ? DEFAULT_DISK_BYTES : sizeOption(size, `storage option size=${size}`);
 }
 
 function tmpfsOf(host: Partial<HostConfig>): Record<string, string> {
   const tmpfs: Record<string, string> = { ...host.Tmpfs };
   for (const mount of host.Mounts ?? []) {
+    if (mount.Type !== 'tmpfs') continue;
     const options = mount.TmpfsOptions;
     const words = [
       ...(options?.SizeBytes ? [`size=${options.SizeBytes}`] : []),

@@ -8,7 +8,7 @@ import { type Filters, labelsMatch } from './filters.ts';
 const KEPT = 256;
 
 export interface DockerEvent {
-  readonly type: 'container' | 'image' | 'network' | 'daemon';
+  readonly type: 'container' | 'image' | 'network' | 'volume' | 'daemon';
   readonly action: string;
   readonly id: string;
   readonly attributes: Readonly<Record<string, string>>;
@@ -81,9 +81,10 @@ export function eventMatches(event: DockerEvent, filters: Filters): boolean {
     any('container', named('container')) &&
     any('image', image) &&
     any('network', named('network')) &&
+    any('volume', named('volume')) &&
     any('daemon', named('daemon')) &&
     any('scope', (scope) => scope === 'local') &&
-    ['config', 'node', 'plugin', 'secret', 'service', 'volume'].every((name) => !filters.has(name)) &&
+    ['config', 'node', 'plugin', 'secret', 'service'].every((name) => !filters.has(name)) &&
     labelsMatch(event.attributes, filters.get('label'))
   );
 }

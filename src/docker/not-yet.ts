@@ -26,9 +26,7 @@ const NOT_YET: readonly [Route['method'], string, string][] = [
   ['POST', '/networks/{id}/connect', 'connect to a network'],
   ['POST', '/networks/{id}/disconnect', 'disconnect from a network'],
   ['DELETE', '/networks/{id}', 'remove a network'],
-  ['POST', '/volumes/create', 'make a volume'],
   ['PUT', '/volumes/{name}', 'change a cluster volume'],
-  ['DELETE', '/volumes/{name}', 'remove a volume'],
 ];
 
 const SWARM = [
@@ -71,25 +69,7 @@ export function emptyRoutes(): Route[] {
       summary: 'inspect a network (only says which do not exist)',
       handle: network,
     },
-    {
-      method: 'GET',
-      path: '/volumes',
-      summary: 'list volumes (none yet)',
-      handle: (call) => call.reply(200, { Volumes: [], Warnings: [] }),
-    },
-    {
-      method: 'GET',
-      path: '/volumes/{name}',
-      summary: 'inspect a volume (none yet)',
-      handle: none('volume.not_found', (name) => `get ${name}: no such volume`),
-    },
     { method: 'GET', path: '/plugins', summary: 'list plugins (none)', handle: (call) => call.reply(200, []) },
-    {
-      method: 'POST',
-      path: '/volumes/prune',
-      summary: 'remove unused volumes (none yet)',
-      handle: (call) => call.reply(200, { VolumesDeleted: [], SpaceReclaimed: 0 }),
-    },
     {
       method: 'POST',
       path: '/networks/prune',

@@ -13,6 +13,7 @@ import { API_VERSION, compileRoutes, type Match, type Route, splitTarget } from 
 import { sleepRoutes } from './sleep.ts';
 import { statsRoutes } from './stats.ts';
 import { standardHeaders, systemRoutes } from './system.ts';
+import { volumeRoutes } from './volumes.ts';
 
 /** Every route, in the order they are tried. The table in docs/ is made from this list. */
 export function allRoutes(context: DockerContext): Route[] {
@@ -22,6 +23,7 @@ export function allRoutes(context: DockerContext): Route[] {
     ...streamRoutes(context),
     ...statsRoutes(context),
     ...imageRoutes(context),
+    ...volumeRoutes(context),
     ...sleepRoutes(context),
     ...checkpointRoutes(context),
     ...extensionRoutes(context),

@@ -11,6 +11,7 @@ import { write } from './frames.ts';
 import { imageListEntry } from './image-views.ts';
 import { METRICS_TYPE, renderMetrics } from './prometheus.ts';
 import { API_VERSION, MIN_API_VERSION, type Route } from './router.ts';
+import { volumesInUse } from './volumes.ts';
 
 /** On every answer of dockerd; the CLI negotiates its version from them. */
 export function standardHeaders(version: string): Record<string, string> {
@@ -176,7 +177,7 @@ export function systemRoutes(context: DockerContext): Route[] {
       Containers: await Promise.all(
         context.engine.list().map(async (vm) => listEntry(vm.record, now, await sizesOf(context, vm))),
       ),
-      Volumes: [],
+      Volumes: await volumesInUse(context),
       BuildCache: [],
       BuilderSize: 0,
     });

@@ -20,7 +20,8 @@ import {
   parseManifest,
   requireSame,
 } from './checkpoint-manifest.ts';
-import { writeEmpty } from './data-disk.ts';
+import { writeEmpty } from './empty-file.ts';
+import { requireNoVolumes } from './fork.ts';
 import { hasMachine } from './lifecycle.ts';
 import type { SavedMachine, VmRecord, VmSpec } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
@@ -66,6 +67,7 @@ export class Checkpoints {
       const what = `VM ${record.name} goes away when it ends, and its checkpoints with it`;
       throw new BerthError('conflict', 'checkpoint.auto_remove', what, { hint: 'leave it running: --leave-running' });
     }
+    requireNoVolumes(vm, 'kept as a checkpoint');
     const kernel = vm.link().kernelRelease;
     const making = await this.#makeAside(vm);
     try {

@@ -6,11 +6,11 @@ import { basename } from 'node:path';
 import { BerthError, GIB, messageOf, parseVmId, shortId, type VmId } from '#base';
 import { files, findProcesses, isAlive, killAndWait, nowMs } from '#platform';
 import { Checkpoints } from './checkpoints.ts';
-import { DataDisks, writeEmpty } from './data-disk.ts';
+import { writeEmpty } from './empty-file.ts';
 import type { Exec } from './exec.ts';
 import { type ForkOutcome, type ForkRequest, forkNames, forkVm } from './fork.ts';
 import { IdleWatch } from './idle-watch.ts';
-import { hasMachine } from './lifecycle.ts';
+import { hasMachine, isUp } from './lifecycle.ts';
 import { MachinePool } from './machine-pool.ts';
 import type { RunOrigin, VmRecord, VmSpec } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
@@ -33,7 +33,6 @@ export class Engine {
   readonly #ports: EnginePorts;
   readonly #settings: EngineSettings;
   readonly #vms = new Map<VmId, Vm>();
-  readonly #disks: DataDisks;
   readonly #pool: MachinePool | undefined;
   #idleWatch: IdleWatch | undefined;
   readonly checkpoints: Checkpoints;
@@ -41,10 +40,6 @@ export class Engine {
   constructor(ports: EnginePorts, settings: EngineSettings) {
     this.#ports = ports;
     this.#settings = settings;
-    this.#disks = new DataDisks(`${settings.stateFolder}/templates`, {
-      mkfsExt4: settings.mkfsExt4,
-      qemuImg: settings.qemuImg,
-    });
     this.#pool = this.#openPool();
     this.checkpoints = new Checkpoints(ports, settings, (name, spec) => this.create(name, spec));
   }
@@ -67,7 +62,7 @@ export class Engine {
       rehearsal: async () => {
         const found = await rehearsal();
         if (found === undefined) return undefined;
-        return { ...found, makeDisk: (path, uid) => this.#disks.create(path, REHEARSAL_DISK_BYTES, uid) };
+        return { ...found, makeDisk: (path, uid) => this.#ports.disks.create(path, REHEARSAL_DISK_BYTES, uid) };
       },
       freeUid: () => this.#freeUid(),
       log: (line) => this.#ports.log(line),
@@ -78,8 +73,6 @@ export class Engine {
   async open(): Promise<void> {
     await files.mkdir(`${this.#settings.stateFolder}/vms`, { recursive: true, mode: 0o711 });
     await files.mkdir(`${this.#settings.runFolder}/vm`, { recursive: true, mode: 0o711 });
-    // Templates live in memory; what lies in their folder was being made when a daemon died.
-    await files.rm(`${this.#settings.stateFolder}/templates`, { recursive: true, force: true });
     for (const record of this.#ports.records.loadAll()) this.#add(record);
     // A program that makes a twin names the folders of two machines, and is none: it ends by itself.
     const processes = (await findProcesses(`${this.#settings.runFolder}/vm/`)).filter(
@@ -134,6 +127,11 @@ export class Engine {
     return this.#vms.get(id as VmId);
   }
 
+  /** VMs that want the volume, whether they run or not. */
+  usersOf(volume: string): Vm[] {
+    return [...this.#vms.values()].filter(({ record }) => record.spec.volumes?.some((one) => one.volume === volume));
+  }
+
   list(): readonly Vm[] {
     return [...this.#vms.values()];
   }
@@ -164,7 +162,7 @@ export class Engine {
    * @throws vm.name_taken (conflict), vm.bad_name (invalid), disk.full (exhausted), image.not_found (not_found).
    */
   async create(name: string, spec: VmSpec): Promise<Vm> {
-    return await this.#make(name, spec, (path, bytes, uid) => this.#disks.create(path, bytes, uid));
+    return await this.#make(name, spec, (path, bytes, uid) => this.#ports.disks.create(path, bytes, uid));
   }
 
   /**
@@ -240,7 +238,10 @@ export class Engine {
   }
 
   #add(record: VmRecord): Vm {
-    const vm = new Vm(record, this.#ports, this.#settings, this.#pool, (gone) => this.#vms.delete(gone.record.id));
+    const vm = new Vm(record, this.#ports, this.#settings, this.#pool, {
+      onGone: (gone) => this.#vms.delete(gone.record.id),
+      ownerOf: (volume) => this.usersOf(volume).find((one) => isUp(one.record.state)),
+    });
     this.#vms.set(record.id, vm);
     return vm;
   }

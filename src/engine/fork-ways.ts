@@ -11,7 +11,7 @@
 import { randomBytes } from 'node:crypto';
 import { BerthError, shortId } from '#base';
 import { files } from '#platform';
-import { writeEmpty } from './data-disk.ts';
+import { writeEmpty } from './empty-file.ts';
 import { type LaunchPlan, RunningMachine } from './machine.ts';
 import type { VmRecord } from './model.ts';
 import { launchSaved, type ObtainedMachine } from './run-source.ts';

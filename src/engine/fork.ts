@@ -102,7 +102,22 @@ function requireRunning(parent: Vm): void {
   if (state.name !== 'running' || machine === undefined) {
     throw new BerthError('conflict', 'vm.not_running', `VM ${name} is not running and cannot be forked`);
   }
+  requireNoVolumes(parent, 'forked');
   parent.link();
+}
+
+/** @throws volume.one_writer (conflict) */
+export function requireNoVolumes({ record }: Vm, what: string): void {
+  const [mount] = record.spec.volumes ?? [];
+  if (mount === undefined) return;
+  throw new BerthError(
+    'conflict',
+    'volume.one_writer',
+    `VM ${record.name} has the volume ${mount.volume} and cannot be ${what}: two machines would go on from one state of its file system`,
+    {
+      hint: 'keep what should be copied on the VM’s own disk; what is on a volume is copied by the programs that know it',
+    },
+  );
 }
 
 /** All or none. */

@@ -20,6 +20,7 @@ export interface GuestConfiguration {
     | undefined;
   readonly readonlyRoot: boolean;
   readonly tmpfs: readonly { readonly path: string; readonly options: string }[];
+  readonly volumes: readonly { readonly path: string; readonly readOnly: boolean; readonly fill: boolean }[];
   readonly clock: GuestClock;
   readonly entropy: Buffer;
   readonly shmBytes: number;
@@ -64,6 +65,7 @@ export function configurationOf(record: VmRecord, extents: readonly Extent[], cl
     network,
     readonlyRoot: spec.readonlyRoot,
     tmpfs: Object.entries(spec.tmpfs).map(([path, options]) => ({ path, options })),
+    volumes: spec.volumes ?? [],
     clock,
     entropy: randomBytes(64),
     shmBytes: spec.shmBytes,

@@ -93,6 +93,11 @@ export class GuestLink {
     return this.#channel.freeze({ flush });
   }
 
+  /** What is written so far is on the disks. */
+  flush(): Promise<void> {
+    return this.#channel.flush();
+  }
+
   thaw(): Promise<void> {
     return this.#channel.thaw();
   }
@@ -180,6 +185,12 @@ function messageOf(configuration: GuestConfiguration): ConfigureMessage {
     readOnlyRoot: configuration.readonlyRoot,
     tmpfs: configuration.tmpfs.map(({ path, options }) => ({ mountPoint: path, options })),
     epochNs: clock.epochNs,
+    volumes: configuration.volumes.map(({ path, readOnly, fill }, slot) => ({
+      slot,
+      mountPoint: path,
+      readOnly,
+      fill,
+    })),
     ...(clock.boottimeNs === undefined ? {} : { boottimeNs: clock.boottimeNs }),
     entropy: configuration.entropy,
     shmBytes: configuration.shmBytes,

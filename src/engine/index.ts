@@ -36,8 +36,9 @@ export type {
   VmRecord,
   VmSpec,
   VmState,
+  VolumeMount,
 } from './model.ts';
-export { DEFAULT_SHAPE } from './model.ts';
+export { DEFAULT_SHAPE, VOLUME_SLOTS } from './model.ts';
 export type {
   EnginePorts,
   EngineSettings,

@@ -28,6 +28,7 @@ import {
   ROOT_DEVICE,
   rootNode,
   STATE_DESCRIPTOR,
+  volumeSlot,
 } from './qemu-command.ts';
 import { QmpClient } from './qmp.ts';
 
@@ -80,6 +81,9 @@ export interface LaunchPlan {
   /** QEMU's own words go here. */
   readonly logFile: string;
 }
+
+/** What is behind a machine's disks. */
+export type MachineDisks = Pick<QemuRun, 'rootDescriptor' | 'dataDisk' | 'volumes'>;
 
 /** A memory as the launcher opens it. `sealed`: refused unless nobody can change it any more. */
 export interface MemoryFile {
@@ -296,11 +300,15 @@ export class RunningMachine {
     await this.qmp.execute('set_link', { name: NETDEV, up: isIn });
   }
 
-  /** Gives the two disks of a machine from the pool what is behind them. @throws qmp.* */
-  async attachDisks(rootDescriptor: string | undefined, dataDisk: string): Promise<void> {
+  /** Gives the disks of a machine from the pool what is behind them. @throws qmp.* */
+  async attachDisks({ rootDescriptor, dataDisk, volumes = [] }: MachineDisks): Promise<void> {
     await Promise.all([
       ...(rootDescriptor === undefined ? [] : this.#put(rootNode('root1', rootDescriptor), ROOT_DEVICE)),
-      ...this.#put(dataNode('data1', dataDisk), DATA_DEVICE),
+      ...(dataDisk === undefined ? [] : this.#put(dataNode('data1', dataDisk), DATA_DEVICE)),
+      ...volumes.flatMap((path, index) => {
+        const slot = volumeSlot(index);
+        return this.#put(dataNode(`${slot}-1`, path), `/machine/peripheral/${slot}`);
+      }),
     ]);
   }
 

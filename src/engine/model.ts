@@ -44,6 +44,16 @@ export interface PortBinding {
   readonly hostPort: number;
 }
 
+/** A disk that outlives the VM, and where it is in the guest. */
+export interface VolumeMount {
+  readonly volume: string;
+  /** Absolute and normal: without `.`, `..` and double slashes. */
+  readonly path: string;
+  readonly readOnly: boolean;
+  /** While it is empty it gets what the image has there. */
+  readonly fill: boolean;
+}
+
 export interface NetworkRequest {
   readonly mode: 'bridge' | 'none';
   readonly ports: readonly PortBinding[];
@@ -54,6 +64,9 @@ export interface NetworkRequest {
   readonly extraHosts: readonly string[];
   readonly mac: string | undefined;
 }
+
+/** Of the one layout of devices. */
+export const VOLUME_SLOTS = 4;
 
 /** A VM of which nobody said how large it should be. */
 export const DEFAULT_SHAPE = { vcpus: 1, memoryBytes: 256 * MIB } as const;
@@ -74,6 +87,8 @@ export interface VmSpec {
   /** Mount point → tmpfs options. */
   readonly tmpfs: Readonly<Record<string, string>>;
   readonly sysctls: Readonly<Record<string, string>>;
+  /** Each in one place, at most VOLUME_SLOTS; a folder comes before what lies in it. Absent in records of berth before volumes. */
+  readonly volumes?: readonly VolumeMount[];
   readonly network: NetworkRequest;
   /** Linux signal number sent first by `stop`. */
   readonly stopSignal: number;

@@ -215,6 +215,7 @@ function rehearsalOf(
     },
     readonlyRoot: false,
     tmpfs: [],
+    volumes: [],
     clock,
     entropy: randomBytes(64),
     shmBytes: 64 * MIB,

@@ -32,6 +32,16 @@ export interface ImagePort {
   layersOf(image: Digest): Promise<readonly LayerFile[]>;
 }
 
+export interface DiskPort {
+  /** An empty, formatted disk, owned by `uid`. Nothing is left behind on failure. @throws disk.full (exhausted) */
+  create(path: string, bytes: number, uid: number | undefined): Promise<void>;
+}
+
+export interface VolumePort {
+  /** The file that is the volume's disk. @throws volume.not_found (not_found) */
+  diskOf(name: string): string;
+}
+
 export interface RecordPort {
   save(record: VmRecord): void;
   remove(id: string): void;
@@ -49,6 +59,8 @@ export interface VmHappening {
 export interface EnginePorts {
   readonly network: NetworkPort | undefined;
   readonly images: ImagePort;
+  readonly disks: DiskPort;
+  readonly volumes: VolumePort;
   readonly records: RecordPort;
   readonly onHappening: (happening: VmHappening) => void;
   readonly log: (line: string) => void;
@@ -75,8 +87,6 @@ export interface EngineSettings {
   readonly memoryProgram: string;
   /** Makes twins of machines: twin/twin.c. Undefined where there are none: not root, or another processor. */
   readonly twinProgram: string | undefined;
-  readonly mkfsExt4: string;
-  readonly qemuImg: string;
   /** First of the unprivileged uids, one per VM; undefined when berthd is not root and QEMU runs as the same user. */
   readonly firstUid: number | undefined;
   /** The group that may open /dev/kvm; undefined when there is none or every user may. */

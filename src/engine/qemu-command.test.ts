@@ -24,9 +24,15 @@ const run = {
   dataDisk: '/state/data.img',
 };
 
+const slot = (index: number): string[] => [
+  '-device',
+  `virtio-blk-pci,id=volume${index},drive=volume${index},serial=volume${index},num-queues=1,queue-size=64,discard=on,werror=enospc,rerror=report`,
+];
+
 test('the command line of a VM with network is this one', () => {
   const args = qemuArguments(build, {
     ...run,
+    volumes: ['/volumes/v.img'],
     network: { kind: 'tap', descriptor: 3 },
   });
   assert.deepEqual(args, [
@@ -92,6 +98,14 @@ test('the command line of a VM with network is this one', () => {
     'virtio-net-pci,id=net,netdev=net0,romfile=',
     '-device',
     'virtio-balloon-pci,id=balloon,free-page-reporting=on',
+    '-blockdev',
+    '{"driver":"raw","node-name":"volume0","discard":"unmap","detect-zeroes":"unmap","file":{"driver":"file","filename":"/volumes/v.img","discard":"unmap"}}',
+    ...slot(0),
+    ...[1, 2, 3].flatMap((index) => [
+      '-blockdev',
+      `{"driver":"null-co","node-name":"volume${index}","size":17592186044416,"read-zeroes":true,"read-only":false}`,
+      ...slot(index),
+    ]),
   ]);
 });
 

@@ -2,7 +2,7 @@
  * The QEMU command line of an OCI guest: a value, built from values, golden-tested, spawned by someone else.
  */
 import { MIB } from '#base';
-import type { PortBinding } from './model.ts';
+import { type PortBinding, VOLUME_SLOTS } from './model.ts';
 
 export interface QemuBuild {
   readonly binary: string;
@@ -50,6 +50,8 @@ export interface QemuRun extends MachineSize {
   readonly rootDescriptor: string | undefined;
   /** Absent for a machine that gets its disks later. */
   readonly dataDisk: string | undefined;
+  /** Disks in the slots for volumes, from the first on. */
+  readonly volumes?: readonly string[];
   readonly network: QemuNetwork;
 }
 
@@ -134,7 +136,13 @@ export function dataNode(nodeName: string, path: string): BlockNode {
 
 /** Behind a disk that has nothing yet. */
 export function placeholder(nodeName: string, readOnly: boolean): BlockNode {
-  return { driver: 'null-co', 'node-name': nodeName, size: PLACEHOLDER_BYTES, 'read-only': readOnly };
+  return {
+    driver: 'null-co',
+    'node-name': nodeName,
+    size: PLACEHOLDER_BYTES,
+    'read-zeroes': true,
+    'read-only': readOnly,
+  };
 }
 
 /** What the network card is plugged into. */
@@ -146,6 +154,16 @@ const PLACEHOLDER_UUID = '00000000-0000-4000-8000-000000000001';
 /** Paths in the machine's object tree of the two disks, for giving them another block node. */
 export const ROOT_DEVICE = '/machine/peripheral/root';
 export const DATA_DEVICE = '/machine/peripheral/data';
+
+/** What the slot is called: node, device and serial number. */
+export function volumeSlot(index: number): string {
+  return `volume${index}`;
+}
+
+/** One for each processor would be memory for nothing, and 256 requests as well: a volume is one of several disks. */
+const VOLUME_QUEUE = 'num-queues=1,queue-size=64';
+// A full host disk stops the VM instead of breaking its file system; it goes on after `unpause`.
+const WRITABLE = 'discard=on,werror=enospc,rerror=report';
 
 /**
  * The one layout of devices: every machine has all of them in the same order, so that each can start from the saved state
@@ -175,11 +193,17 @@ export function qemuArguments(build: QemuBuild, run: QemuRun): string[] {
     ...disk(rootDescriptor === undefined ? placeholder('root', true) : rootNode('root', rootDescriptor)),
     ...['-device', 'virtio-blk-pci,id=root,drive=root,serial=root'],
     ...disk(dataDisk === undefined ? placeholder('data', false) : dataNode('data', dataDisk)),
-    // A full host disk stops the VM instead of breaking its file system; it goes on after `unpause`.
-    ...['-device', 'virtio-blk-pci,id=data,drive=data,serial=data,discard=on,werror=enospc,rerror=report'],
+    ...['-device', `virtio-blk-pci,id=data,drive=data,serial=data,${WRITABLE}`],
     ...['-netdev', netdevOf(run.network), '-device', `virtio-net-pci,id=net,netdev=${NETDEV},romfile=`],
     // The guest names the memory it has freed, in blocks of 2 MiB; QEMU gives it back to the host (decisions/0015).
     ...['-device', 'virtio-balloon-pci,id=balloon,free-page-reporting=on'],
+    ...Array.from({ length: VOLUME_SLOTS }, (_, index) => volumeSlot(index)).flatMap((slot, index) => {
+      const path = run.volumes?.[index];
+      return [
+        ...disk(path === undefined ? placeholder(slot, false) : dataNode(slot, path)),
+        ...['-device', `virtio-blk-pci,id=${slot},drive=${slot},serial=${slot},${VOLUME_QUEUE},${WRITABLE}`],
+      ];
+    }),
   ];
 }
 

@@ -1,5 +1,5 @@
 /** Where one VM's files lie: what outlives a run in the state folder, its sockets in the run folder. */
-import { shortId } from '#base';
+import { BerthError, shortId } from '#base';
 import { files } from '#platform';
 import type { VmRecord } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
@@ -55,15 +55,22 @@ export class VmFolders {
   }
 
   /**
-   * An empty run folder that only this VM's QEMU and root can enter. The disk is that user's as well: a daemon that died
+   * An empty run folder that only this VM's QEMU and root can enter. Its disks are that user's as well: a daemon that died
    * while it gave the VM a machine from the pool may have left it another's.
+   *
+   * @throws volume.lost (data_loss)
    */
-  async prepareRun(uid: number): Promise<void> {
+  async prepareRun(uid: number, volumes: readonly string[]): Promise<void> {
     await this.removeRun();
+    for (const path of volumes) {
+      if (await files.exists(path)) continue;
+      throw new BerthError('data_loss', 'volume.lost', `the disk of a volume is gone: ${path}`, {
+        hint: 'bring it back from a backup, or remove the volume and make an empty one',
+      });
+    }
     await files.mkdir(this.run, { recursive: true, mode: 0o700 });
     if (this.#settings.firstUid === undefined) return;
-    await files.chown(this.run, uid, uid);
-    await files.chown(this.dataDisk, uid, uid);
+    for (const path of [this.run, this.dataDisk, ...volumes]) await files.chown(path, uid, uid);
   }
 
   /** Writes the root disk's descriptor when it is not there or the image store has moved; returns the layers' places. */

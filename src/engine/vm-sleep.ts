@@ -65,6 +65,8 @@ export async function putToSleep(host: SleepHost): Promise<void> {
   await ports.network?.hold(record.id, () => host.wake());
   let saved: SavedMachine;
   try {
+    // Asleep it may be removed, and what it held back for a volume with it.
+    if ((record.spec.volumes ?? []).length > 0) await session.link?.flush();
     await files.rm(host.folder, { recursive: true, force: true });
     await files.mkdir(host.folder, { mode: 0o711 });
     saved = await saveMachine(session.machine, host.memoryProgram, host.folder);

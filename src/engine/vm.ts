@@ -52,12 +52,20 @@ const GLANCE_AGE_MS = 5_000;
 /** Between two tries to store a state on a full disk. */
 const STORE_RETRY_MS = 1_000;
 
+/** What a VM has to do with the others. */
+export interface VmNeighbours {
+  onGone(vm: Vm): void;
+  /** The VM that is up and has the volume. */
+  ownerOf(volume: string): Vm | undefined;
+}
+
 export class Vm {
   #record: VmRecord;
   readonly #ports: EnginePorts;
   readonly #settings: EngineSettings;
   readonly #pool: MachinePool | undefined;
   readonly #onGone: (vm: Vm) => void;
+  readonly #ownerOf: (volume: string) => Vm | undefined;
   readonly #milestones = new VmMilestones();
   readonly #folders: VmFolders;
   #log: Promise<ProcessLog> | undefined;
@@ -89,13 +97,14 @@ export class Vm {
     ports: EnginePorts,
     settings: EngineSettings,
     pool: MachinePool | undefined,
-    onGone: (vm: Vm) => void,
+    neighbours: VmNeighbours,
   ) {
     this.#record = record;
     this.#ports = ports;
     this.#settings = settings;
     this.#pool = pool;
-    this.#onGone = onGone;
+    this.#onGone = neighbours.onGone;
+    this.#ownerOf = neighbours.ownerOf;
     this.#folders = new VmFolders(record.id, settings);
   }
 
@@ -129,6 +138,7 @@ export class Vm {
   /** Resolves when the main process runs. @throws what decide refuses; why the start failed. */
   async start(): Promise<void> {
     if (isAsleep(this.#record.state)) await this.awake();
+    if (!isUp(this.#record.state)) this.#requireVolumes();
     this.#apply({ type: 'start' });
     await this.#milestones.untilStarted();
   }
@@ -383,7 +393,7 @@ export class Vm {
   /** A QEMU for a saved machine: a twin of one that waits for that, or one of its own. */
   async #toFill(saved: SavedMachine): Promise<ObtainedToFill> {
     const { record } = this;
-    await this.#folders.prepareRun(record.uid);
+    await this.#folders.prepareRun(record.uid, this.#volumeDisks());
     const extents = await this.#folders.writeRootDescriptor(record, this.#ports);
     const network = record.network === undefined ? undefined : { ...record.network, tap: tapOf(record.id) };
     if (network !== undefined) this.#record = { ...this.#record, network };
@@ -392,13 +402,11 @@ export class Vm {
     const blank = await this.#pool?.blank(build, record.spec);
     try {
       const machine = await blank?.twin(plan, saved);
-      const { rootDescriptor, dataDisk } = plan.run;
-      if (machine !== undefined && dataDisk !== undefined)
-        return { machine, prepare: () => machine.attachDisks(rootDescriptor, dataDisk) };
+      if (machine !== undefined) return { machine, prepare: () => machine.attachDisks(plan.run) };
     } catch (error) {
       this.#ports.log(`VM ${record.name}: it wakes in a QEMU of its own: ${messageOf(error)}`);
       if (blank !== undefined) await this.#pool?.spoilt(blank);
-      await this.#folders.prepareRun(record.uid);
+      await this.#folders.prepareRun(record.uid, this.#volumeDisks());
     }
     const run = { ...plan.run, startsPaused: true };
     const machine = await RunningMachine.launch({ ...plan, run, ...restoring(saved) });
@@ -686,7 +694,7 @@ export class Vm {
       this.#lastError = undefined;
       (await this.log()).markStarted();
       const build = await this.#settings.build();
-      await this.#folders.prepareRun(uid);
+      await this.#folders.prepareRun(uid, this.#volumeDisks());
       const extents = await this.#folders.writeRootDescriptor(this.#record, this.#ports);
       if (source !== undefined) {
         await this.#resume(build, extents, source);
@@ -729,11 +737,15 @@ export class Vm {
     const { machine, uid } = pooled;
     try {
       const network = await this.#attached({ tap: pooled.tap });
-      await files.chown(this.#folders.dataDisk, uid, uid);
+      for (const path of [this.#folders.dataDisk, ...this.#volumeDisks()]) await files.chown(path, uid, uid);
       this.#record = { ...this.#record, uid };
       const root = extents.length === 0 ? undefined : this.#folders.rootDescriptor;
       return await this.#settle(machine, 'pool', network, async (session) => {
-        await machine.attachDisks(root, this.#folders.dataDisk);
+        await machine.attachDisks({
+          rootDescriptor: root,
+          dataDisk: this.#folders.dataDisk,
+          volumes: this.#volumeDisks(),
+        });
         await session.greetAgain(pooled.agent);
       });
     } catch (error) {
@@ -802,7 +814,7 @@ export class Vm {
     if (!this.#isStarting(run)) throw error;
     this.#ports.log(`VM ${this.#record.name}: ${way} did not work out, it goes another way: ${messageOf(error)}`);
     this.#settings.counters.cloneFailures += 1;
-    await this.#folders.prepareRun(this.#record.uid);
+    await this.#folders.prepareRun(this.#record.uid, this.#volumeDisks());
   }
 
   #plan(build: QemuBuild, extents: readonly Extent[], network: Attached, memory: 'own' | 'restored'): LaunchPlan {
@@ -821,6 +833,7 @@ export class Vm {
         memory,
         rootDescriptor: extents.length === 0 ? undefined : this.#folders.rootDescriptor,
         dataDisk: this.#folders.dataDisk,
+        volumes: this.#volumeDisks(),
       },
     };
   }
@@ -923,8 +936,27 @@ export class Vm {
     await this.#milestones.untilStartedOrEnded();
   }
 
-  /** Whether anybody will see this disk again. */
+  /** @throws volume.not_found (not_found), volume.in_use (conflict): a file system has one machine that writes to it. */
+  #requireVolumes(): void {
+    for (const { volume } of this.#record.spec.volumes ?? []) {
+      this.#ports.volumes.diskOf(volume);
+      const owner = this.#ownerOf(volume);
+      if (owner === undefined || owner === this) continue;
+      const { name } = owner.record;
+      throw new BerthError('conflict', 'volume.in_use', `volume ${volume} is in use by VM ${name}`, {
+        hint: `a volume belongs to one running VM at a time: "berth stop ${name}" gives it back`,
+      });
+    }
+  }
+
+  /** In the order of the slots. @throws volume.not_found (not_found) */
+  #volumeDisks(): string[] {
+    return (this.#record.spec.volumes ?? []).map(({ volume }) => this.#ports.volumes.diskOf(volume));
+  }
+
+  /** Whether anybody will see this disk, or a volume, again. */
   #keepsDisk(): boolean {
+    if ((this.#record.spec.volumes ?? []).some(({ readOnly }) => !readOnly)) return true;
     const goesAway = this.#record.spec.autoRemove && !this.#restarting;
     return !goesAway && this.#record.removal === 'none';
   }

@@ -239,6 +239,11 @@ export class GuestChannel {
     await this.#ask('THAW', (request) => ({ type: 'thaw', request }));
   }
 
+  /** Resolves when what the guest has written so far is on its disks. */
+  async flush(): Promise<void> {
+    await this.#ask('FLUSH', (request) => ({ type: 'flush', request }));
+  }
+
   /** Makes a frozen copy of a guest another one. @throws guest.identify (unavailable) with the guest's own words. */
   async identify(configuration: GuestConfiguration): Promise<void> {
     const error = await this.#ask<string | undefined>('IDENTIFY', (request) => ({
@@ -358,6 +363,9 @@ export class GuestChannel {
         break;
       case 'thawed':
         this.#requests.answer(`THAW ${message.request}`, undefined);
+        break;
+      case 'flushed':
+        this.#requests.answer(`FLUSH ${message.request}`, undefined);
         break;
       case 'identified':
         this.#requests.answer(`IDENTIFY ${message.request}`, message.error);

@@ -38,6 +38,13 @@ export interface GuestConfiguration {
   readonly network?: GuestNetwork;
   readonly readOnlyRoot?: boolean;
   readonly tmpfs?: readonly { readonly mountPoint: string; readonly options: string }[];
+  /** `fill`: while it is empty it gets what the image has there. */
+  readonly volumes?: readonly {
+    readonly slot: number;
+    readonly mountPoint: string;
+    readonly readOnly: boolean;
+    readonly fill: boolean;
+  }[];
   /** The time, and the guest's CLOCK_BOOTTIME at that moment; without the latter it is the time of arrival. */
   readonly epochNs?: bigint;
   readonly boottimeNs?: bigint;
@@ -99,6 +106,7 @@ export type HostMessage =
   | { readonly type: 'freeze'; readonly request: number; readonly flush: boolean }
   | { readonly type: 'thaw'; readonly request: number }
   | { readonly type: 'identify'; readonly request: number; readonly configuration: GuestConfiguration }
+  | { readonly type: 'flush'; readonly request: number }
   | { readonly type: 'poweroff' }
   | { readonly type: 'memory'; readonly request: number }
   | { readonly type: 'set-clock'; readonly epochNs: bigint; readonly boottimeNs: bigint | undefined };
@@ -196,6 +204,7 @@ export type GuestMessage =
   | { readonly type: 'frozen'; readonly request: number; readonly error: string | undefined }
   | { readonly type: 'thawed'; readonly request: number }
   | { readonly type: 'identified'; readonly request: number; readonly error: string | undefined }
+  | { readonly type: 'flushed'; readonly request: number }
   | { readonly type: 'log'; readonly text: string }
   | { readonly type: 'synced' }
   | { readonly type: 'memory-reply'; readonly request: number; readonly memory: GuestMemory }
@@ -248,6 +257,8 @@ export function encodeMessage(message: HostMessage): Buffer {
       return encodeFrames(17, message.request, message.flush ? new FieldWriter().u32(1, 1).finish() : none);
     case 'thaw':
       return encodeFrames(18, message.request, none);
+    case 'flush':
+      return encodeFrames(20, message.request, none);
     case 'identify':
       return encodeFrames(19, message.request, encodeConfiguration(message.configuration));
   }
@@ -271,6 +282,11 @@ function encodeConfiguration(configuration: GuestConfiguration): Buffer {
   if (configuration.workingDirectory !== undefined) fields.text(13, configuration.workingDirectory);
   if (configuration.machineId !== undefined) fields.text(14, configuration.machineId);
   if (configuration.productUuid !== undefined) fields.text(15, configuration.productUuid);
+  for (const { slot, mountPoint, readOnly, fill } of configuration.volumes ?? [])
+    fields.bytes(
+      16,
+      Buffer.concat([Buffer.from([slot, (readOnly ? 1 : 0) | (fill ? 2 : 0)]), Buffer.from(mountPoint)]),
+    );
   return fields.finish();
 }
 
@@ -352,6 +368,8 @@ export function decodeMessage(frame: Frame): GuestMessage {
       return { type: 'thawed', request: id };
     case 143:
       return { type: 'identified', request: id, error: new Fields(payload).text(1) };
+    case 144:
+      return { type: 'flushed', request: id };
     default:
       return { type: 'unknown' };
   }

@@ -1,5 +1,5 @@
 /**
- * A VM's writable disk: a sparse ext4 image, written in a millisecond from a template.
+ * Empty disks for VMs and volumes: sparse ext4 images, written in a millisecond from a template.
  *
  * mkfs.ext4 runs once per size; what it wrote (a few hundred KiB of a 20 GiB file) is kept as a list of non-zero
  * blocks, and a new disk is a truncate and a handful of writes. The host's kernel never mounts it.
@@ -21,7 +21,7 @@ interface Span {
   readonly data: Buffer;
 }
 
-export class DataDisks {
+export class EmptyDisks {
   readonly #folder: string;
   readonly #programs: DiskPrograms;
   readonly #templates = new Map<number, Promise<readonly Span[]>>();
@@ -106,17 +106,6 @@ async function dataSpans(qemuImg: string, path: string): Promise<Span[]> {
       spans.push({ position: region.start, data });
     }
     return spans;
-  } finally {
-    await handle.close();
-  }
-}
-
-/** A file of that many zeros which the user `uid` may write. */
-export async function writeEmpty(path: string, bytes: number, uid: number | undefined): Promise<void> {
-  const handle = await files.open(path, 'wx', 0o600);
-  try {
-    await handle.truncate(bytes);
-    if (uid !== undefined && uid !== 0) await handle.chown(uid, uid);
   } finally {
     await handle.close();
   }
