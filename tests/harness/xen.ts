@@ -81,8 +81,13 @@ function qemuArguments(parts: { xen: string; kernel: string; initramfs: string; 
   // -cpu max has features that this Xen hands on to dom0, which then dies of them.
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-    ...['-machine', 'pc,accel=tcg', '-cpu', 'qemu64', '-smp', '2', '-m', '1536'],
-    ...['-kernel', parts.xen, '-append', 'dom0_mem=640M,max:640M dom0_max_vcpus=1 console=com1 com1=115200,8n1 noreboot'],
+    ...['-machine', 'pc,accel=tcg', '-cpu', 'qemu64,+svm,+npt', '-smp', '2', '-m', '1536'],
+    ...[
+      '-kernel',
+      parts.xen,
+      '-append',
+      'dom0_mem=640M,max:640M dom0_max_vcpus=1 console=com1 com1=115200,8n1 noreboot',
+    ],
     ...['-initrd', `${parts.kernel} console=hvc0 quiet panic=-1 cryptomgr.notests,${parts.initramfs}`],
     ...['-netdev', `user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:${parts.port}-10.0.2.15:22`],
     ...['-device', 'e1000,netdev=net', '-serial', 'stdio'],
@@ -117,7 +122,7 @@ async function define(run: RunningXen['run'], name: string, shape: GuestShape = 
     'kernel = "/guest/kernel"',
     'ramdisk = "/guest/initramfs"',
     'extra = "console=hvc0 quiet panic=-1 cryptomgr.notests"',
-    'memory = 80',
+    'memory = 96',
     `vcpus = ${vcpus}`,
     ...(uuid === undefined ? [] : [`uuid = "${uuid}"`]),
     ...(disk === undefined

@@ -3,10 +3,20 @@
  * installed on this machine, whose boot stays as it is.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { runChecked } from '#platform';
+import { thisInstallation } from '#setup';
 import { type InitramfsEntry, orderModules, packInitramfs } from '../../../src/setup/initramfs.ts';
 
 const CHECKOUT = new URL('../../..', import.meta.url).pathname;
@@ -47,7 +57,8 @@ const DOM0_PACKAGES = [
   'libcrypt1',
 ];
 /** Not read by anybody here, and most of the size. */
-const LEFT_OUT = /^usr\/share\/|^usr\/lib\/x86_64-linux-gnu\/gconv|^usr\/lib\/xen-4\.17\/(boot|lib\/python)|^usr\/bin\/xenalyze/;
+const LEFT_OUT =
+  /^usr\/share\/|^usr\/lib\/x86_64-linux-gnu\/gconv|^usr\/lib\/xen-4\.17\/(boot|lib\/python)|^usr\/bin\/xenalyze/;
 
 const DOM0_MODULES = [
   'e1000',
@@ -115,9 +126,13 @@ async function make(folder: string): Promise<void> {
   writeFileSync(join(folder, 'xen'), gunzipSync(readFileSync(join(folder, 'hypervisor/boot', hypervisor))));
   renameSync(boot('linux', 'vmlinuz-'), join(folder, 'vmlinuz'));
   const modules = moduleFiles(join(folder, 'linux/lib/modules'));
-  const kernel = readFileSync(join(folder, 'vmlinuz'));
-  const guest = packInitramfs(guestEntries(join(folder, 'root'), modules));
-  writeFileSync(join(folder, 'dom0.cpio'), packInitramfs(dom0Entries(join(folder, 'root'), { modules, kernel, guest })));
+  // berth's own guest kernel, uncompressed: xl takes five seconds to unpack a compressed one for each guest.
+  const { kernel: guestKernel, modules: guestModules } = thisInstallation();
+  const guest = packInitramfs(guestEntries(join(folder, 'root'), moduleFiles(guestModules)));
+  writeFileSync(
+    join(folder, 'dom0.cpio'),
+    packInitramfs(dom0Entries(join(folder, 'root'), { modules, kernel: readFileSync(guestKernel), guest })),
+  );
   for (const name of ['debs', 'hypervisor', 'linux', 'root']) rmSync(join(folder, name), { recursive: true });
 }
 
