@@ -1,6 +1,7 @@
 /**
  * A real Xen 4.17 with a Debian kernel as dom0, in QEMU without hardware virtualization, reached by real ssh. Its guests are
- * real PV guests; HVM and PVH guests cannot run in it, since they need VT-x or SVM.
+ * real PV guests, and PVH guests by the SVM with nested paging that QEMU emulates. HVM guests would need a QEMU in dom0, which
+ * is left out.
  *
  * `xl` is the outside view: what `run` types at dom0 is no part of berth.
  */
@@ -8,7 +9,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { appendFileSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { reservePort, runChecked, runProcess } from '#platform';
+import { reservePort, runChecked } from '#platform';
 import { packInitramfs } from '../../src/setup/initramfs.ts';
 import { eventually } from './vm-client.ts';
 import { xenImage } from './xen/image.ts';
@@ -21,6 +22,8 @@ export interface GuestShape {
   readonly disk?: 0 | 1 | 2 | 3;
   readonly mac?: string;
   readonly vcpus?: number;
+  /** PVH runs by the SVM that QEMU emulates, slowly. */
+  readonly type?: 'pv' | 'pvh';
 }
 
 export interface RunningXen {
@@ -81,14 +84,17 @@ function qemuArguments(parts: { xen: string; kernel: string; initramfs: string; 
   // -cpu max has features that this Xen hands on to dom0, which then dies of them.
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-    ...['-machine', 'pc,accel=tcg', '-cpu', 'qemu64,+svm,+npt', '-smp', '2', '-m', '1536'],
+    ...['-machine', 'pc,accel=tcg', '-cpu', 'qemu64,+svm,+npt,+rdrand', '-smp', '2', '-m', '1536'],
     ...[
       '-kernel',
       parts.xen,
       '-append',
       'dom0_mem=640M,max:640M dom0_max_vcpus=1 console=com1 com1=115200,8n1 noreboot',
     ],
-    ...['-initrd', `${parts.kernel} console=hvc0 quiet panic=-1 cryptomgr.notests,${parts.initramfs}`],
+    ...[
+      '-initrd',
+      `${parts.kernel} console=hvc0 quiet panic=-1 cryptomgr.notests random.trust_cpu=on,${parts.initramfs}`,
+    ],
     ...['-netdev', `user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:${parts.port}-10.0.2.15:22`],
     ...['-device', 'e1000,netdev=net', '-serial', 'stdio'],
   ];
@@ -114,11 +120,10 @@ async function untilReady(qemu: ChildProcess): Promise<string> {
 
 async function define(run: RunningXen['run'], name: string, shape: GuestShape = {}): Promise<string> {
   const path = `/root/${Buffer.from(name).toString('hex')}.cfg`;
-  const { uuid, disk, mac, vcpus = 1 } = shape;
+  const { uuid, disk, mac, vcpus = 1, type = 'pv' } = shape;
   const lines = [
-    // Every byte escaped: names may hold anything.
-    `name = "${name.replace(/["\\]/g, '\\$&')}"`,
-    'type = "pv"',
+    `name = "${name.replace(/["\\]/g, '\\$&').replaceAll('\n', '\\n')}"`,
+    `type = "${type}"`,
     'kernel = "/guest/kernel"',
     'ramdisk = "/guest/initramfs"',
     'extra = "console=hvc0 quiet panic=-1 cryptomgr.notests"',
@@ -134,5 +139,3 @@ async function define(run: RunningXen['run'], name: string, shape: GuestShape = 
   await run(`echo ${text} | base64 -d >${path}`);
   return path;
 }
-
-void runProcess;

@@ -33,6 +33,12 @@ xenconsoled --pid-file=/run/xenconsoled.pid || fail xenconsoled
 
 dropbearkey -t ed25519 -f /etc/dropbear/key >/run/key 2>&1 || fail dropbearkey
 echo "BERTH-KEY $(grep ^ssh- /run/key | cut -d' ' -f1,2)"
+# The card's link comes up seconds after the card: who connects before that waits six for QEMU to ask again.
+tries=0
+until ping -c 1 -W 1 10.0.2.2 >/dev/null 2>&1; do
+  tries=$((tries + 1))
+  [ $tries -lt 30 ] || fail link
+done
 dropbear -s -r /etc/dropbear/key -p 22 || fail dropbear
 echo BERTH-READY
 while :; do sleep 3600; done

@@ -11,6 +11,7 @@
 import { randomBytes } from 'node:crypto';
 import { BerthError } from '#base';
 import { type ChildStreams, startTimer, type Timer } from '#platform';
+import { PREPARE } from './commands.ts';
 
 /** A host under load answers within seconds; one that is stuck never does. */
 const COMMAND_DEADLINE_MS = 30_000;
@@ -54,8 +55,8 @@ export class XenShell {
   }
 
   /** @throws xen.late (timeout), xen.too_much (invalid), what `explain` says, or xen.closed (unavailable). */
-  run(command: string): Promise<CommandResult> {
-    const result = this.#turn.then(() => this.#runNow(command));
+  run(command: string, deadlineMs = COMMAND_DEADLINE_MS): Promise<CommandResult> {
+    const result = this.#turn.then(() => this.#runNow(command, deadlineMs));
     this.#turn = result.catch(() => {});
     return result;
   }
@@ -71,7 +72,7 @@ export class XenShell {
     this.#finish(undefined);
   }
 
-  #runNow(command: string): Promise<CommandResult> {
+  #runNow(command: string, deadlineMs: number): Promise<CommandResult> {
     const { child, where } = this.#parts;
     if (this.#end !== undefined) return Promise.reject(this.#end.error ?? this.#closed());
     this.#count += 1;
@@ -89,8 +90,8 @@ export class XenShell {
       };
       const stdout = new MarkedOutput(mark, { mostBytes: MOST_OUTPUT_BYTES, onDone: settle, onTooMuch: tooMuch });
       const stderr = new MarkedOutput(mark, { mostBytes: MOST_WORDS_BYTES, onDone: settle, onTooMuch: tooMuch });
-      const timer = startTimer(COMMAND_DEADLINE_MS, () => {
-        const text = `${command} did not end within ${COMMAND_DEADLINE_MS} ms at ${where}`;
+      const timer = startTimer(deadlineMs, () => {
+        const text = `${command} did not end within ${deadlineMs} ms at ${where}`;
         const hint = 'is the host overloaded, or does another xl hold its lock?';
         this.#finish(new BerthError('timeout', 'xen.late', text, { hint }));
       });
@@ -163,6 +164,13 @@ export class MarkedOutput {
       .toString('utf8');
     this.#options.onDone();
   }
+}
+
+/** The first command of a shell. @throws xen.no_xl (unsupported) */
+export async function prepare(shell: XenShell, where: string): Promise<void> {
+  if ((await shell.run(PREPARE)).status === 0) return;
+  const hint = 'is it a Xen host, and dom0? Debian has xl in xen-utils; XCP-ng and XenServer are other sources';
+  throw new BerthError('unsupported', 'xen.no_xl', `there is no xl at ${where}`, { hint });
 }
 
 /** What it means that a command failed at the far end. Pure. */

@@ -8,43 +8,22 @@ import { type ChildStreams, spawnStreams } from '#platform';
 import type { DriverSession, FleetDriver, SourceTarget } from '../../driver.ts';
 import { SSH_ENVIRONMENT, sshFailure } from '../../ssh.ts';
 import { problemsOf, SCHEMES, shellArguments } from './address.ts';
-import { PREPARE, WATCH } from './commands.ts';
-import { XenShell } from './shell.ts';
-import { openSession } from './xen-session.ts';
+import { WATCH } from './commands.ts';
+import { prepare, XenShell } from './shell.ts';
+import { openSession, type SessionParts } from './xen-session.ts';
 
 export const xenDriver: FleetDriver = { name: 'xen', schemes: SCHEMES, problemsOf, open };
 
 async function open(target: SourceTarget, signal: AbortSignal): Promise<DriverSession> {
   signal.throwIfAborted();
-  const { url, allowPower } = target;
-  const isRemote = url.protocol === 'xl+ssh:';
-  const where = isRemote ? url.host : 'this host';
-  const explain = (words: string): BerthError =>
-    isRemote
-      ? sshFailure(words, where)
-      : new BerthError(
-          'unavailable',
-          'xen.shell',
-          `the shell for xl ended: ${words.trim().slice(-500) || 'without a word'}`,
-        );
-  const argv = shellArguments(url);
-  const start = (): Promise<ChildStreams> => spawnStreams(argv, isRemote ? SSH_ENVIRONMENT : []);
-  const shell = new XenShell({ child: await start(), where, explain });
+  const line = lineTo(target.url);
+  const shell = await line.startShell();
   const giveUp = (): void => shell.close();
   signal.addEventListener('abort', giveUp, { once: true });
   try {
     signal.throwIfAborted();
-    const { status } = await shell.run(PREPARE);
-    if (status !== 0) {
-      const hint = 'is it a Xen host, and dom0? Debian has xl in xen-utils; XCP-ng and XenServer are other sources';
-      throw new BerthError('unsupported', 'xen.no_xl', `there is no xl at ${where}`, { hint });
-    }
-    const startWatch = async (): Promise<ChildStreams> => {
-      const child = await start();
-      child.stdin.write(`${WATCH}\n`);
-      return child;
-    };
-    return await openSession({ shell, where, allowPower, startWatch, explain });
+    await prepare(shell, line.where);
+    return await openSession({ ...line, shell, allowPower: target.allowPower });
   } catch (error) {
     shell.close();
     signal.throwIfAborted();
@@ -52,4 +31,26 @@ async function open(target: SourceTarget, signal: AbortSignal): Promise<DriverSe
   } finally {
     signal.removeEventListener('abort', giveUp);
   }
+}
+
+function lineTo(url: URL): Omit<SessionParts, 'shell' | 'allowPower'> {
+  const isRemote = url.protocol === 'xl+ssh:';
+  const where = isRemote ? url.host : 'this host';
+  const explain = (words: string): BerthError => {
+    if (isRemote) return sshFailure(words, where);
+    const told = words.trim().slice(-500) || 'without a word';
+    return new BerthError('unavailable', 'xen.shell', `the shell for xl ended: ${told}`);
+  };
+  const argv = shellArguments(url);
+  const start = (): Promise<ChildStreams> => spawnStreams(argv, isRemote ? SSH_ENVIRONMENT : []);
+  return {
+    where,
+    explain,
+    startShell: async () => new XenShell({ child: await start(), where, explain }),
+    startWatch: async () => {
+      const child = await start();
+      child.stdin.write(`${WATCH}\n`);
+      return child;
+    },
+  };
 }

@@ -50,7 +50,7 @@ export function eventFacet(parts: EventParts): EventFacet {
       });
       void parts.shell.ended.then(stop);
       try {
-        await firstLine(child, () => watch.rouse());
+        await watchIsSet(child, () => watch.rouse());
         await watch.begin();
       } catch (error) {
         stop();
@@ -61,16 +61,19 @@ export function eventFacet(parts: EventParts): EventFacet {
   };
 }
 
-/** The watch says each path once when it is set. @param onLine - called for every later one */
-function firstLine(child: ChildStreams, onLine: () => void): Promise<void> {
+/** Resolves when the watch is set: it says each of its two paths once then. @param onLine - called for every later line */
+function watchIsSet(child: ChildStreams, onLine: () => void): Promise<void> {
   return new Promise((resolve, reject) => {
-    let line = '';
+    const missing = new Set(['@introduceDomain', '@releaseDomain']);
+    let text = '';
     child.stdout.on('data', (chunk: Buffer) => {
-      line = (line + chunk.toString('latin1')).slice(-MOST_LINE_BYTES);
-      if (!/@(introduce|release)Domain\n/.test(line)) return;
-      line = '';
-      resolve();
-      onLine();
+      const lines = (text + chunk.toString('latin1')).split('\n');
+      text = (lines.pop() ?? '').slice(-MOST_LINE_BYTES);
+      for (const line of lines) {
+        if (missing.size === 0) onLine();
+        missing.delete(line);
+        if (missing.size === 0) resolve();
+      }
     });
     void child.ended.then(({ words }) =>
       reject(new BerthError('unavailable', 'xen.watch', `xenstore-watch ended: ${words.trim() || 'without a word'}`)),

@@ -6,8 +6,11 @@ import { COUNTERS, DOMAIN_VERBS, type DomainVerb, domainCommand, HAS_WATCH, INFO
 import { parseCounters, samplesOf } from './counters.ts';
 import { nativeIdOf, parseInfo } from './domain-facts.ts';
 import { readEstate, readHost, readRows } from './estate.ts';
-import { commandFailure, type XenShell } from './shell.ts';
+import { commandFailure, prepare, type XenShell } from './shell.ts';
 import { eventFacet } from './xen-events.ts';
+
+/** xl itself waits 60 s for a guest to acknowledge. @source xen 4.17, tools/libs/light/libxl_domain.c */
+const POWER_DEADLINE_MS = 90_000;
 
 const LIMITS = [
   'a domain that does not run is not known to xl: it is gone from the list until it runs again; start is not offered',
@@ -19,12 +22,14 @@ export interface SessionParts {
   readonly where: string;
   readonly allowPower: boolean;
   readonly startWatch: () => Promise<ChildStreams>;
+  /** Another shell, which is to be prepared. The caller closes it. */
+  readonly startShell: () => Promise<XenShell>;
   /** What the watch's end means, from its last words. */
   readonly explain: (words: string) => BerthError;
 }
 
 export async function openSession(parts: SessionParts): Promise<DriverSession> {
-  const { shell, where, allowPower, startWatch } = parts;
+  const { shell, allowPower, startWatch } = parts;
   const hostId = (await readHost(shell)).nativeId;
   const hasWatch = (await shell.run(HAS_WATCH)).status === 0;
   let settleLost: (error: BerthError) => void = () => {};
@@ -49,7 +54,7 @@ export async function openSession(parts: SessionParts): Promise<DriverSession> {
     snapshot: (signal) => snapshot(shell, signal),
     close: async () => shell.close(),
     ...(hasWatch ? { events: eventFacet({ shell, hostId, startWatch, onLost }) } : {}),
-    ...(allowPower ? { power: powerFacet(shell, where) } : {}),
+    ...(allowPower ? { power: powerFacet(parts) } : {}),
     samples: sampleFacet(shell),
   };
 }
@@ -74,7 +79,8 @@ async function* snapshot(shell: XenShell, signal: AbortSignal): AsyncIterable<Sn
   yield { hosts: [host], vms, unread };
 }
 
-function powerFacet(shell: XenShell, where: string): PowerFacet {
+/** On a shell of its own: a guest that does not heed a shutdown makes xl wait for a minute, and looks go on meanwhile. */
+function powerFacet({ shell, where, startShell }: SessionParts): PowerFacet {
   const isVerb = (verb: string): verb is DomainVerb => verb in DOMAIN_VERBS;
   return {
     verbs: Object.keys(DOMAIN_VERBS) as DomainVerb[],
@@ -87,9 +93,15 @@ function powerFacet(shell: XenShell, where: string): PowerFacet {
       const row = rows.find((one) => one.domid !== 0 && nativeIdOf(one) === nativeId);
       if (row === undefined)
         throw new BerthError('not_found', 'vm.not_found', `no domain with the UUID ${nativeId} runs at ${where}`);
-      const command = domainCommand(verb, row.domid);
-      const { status, stderr, stdout } = await shell.run(command);
-      if (status !== 0) throw commandFailure({ command, status, words: stderr || stdout, where });
+      const own = await startShell();
+      try {
+        await prepare(own, where);
+        const command = domainCommand(verb, row.domid);
+        const { status, stderr, stdout } = await own.run(command, POWER_DEADLINE_MS);
+        if (status !== 0) throw commandFailure({ command, status, words: stderr || stdout, where });
+      } finally {
+        own.close();
+      }
     },
   };
 }
