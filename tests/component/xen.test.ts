@@ -275,9 +275,9 @@ exit $status
 
   test('ssh killed in the middle of a look: the look fails, the session ends with the reason, nobody hangs', async () => {
     const session = await open();
-    const looking = snapshotOf(session);
-    const failed = assert.rejects(looking, { kind: 'unavailable', code: 'ssh.ended' });
-    for (const one of await findProcesses(xen.knownHostsPath)) signalProcess(one.pid, 'SIGKILL');
+    const ssh = await findProcesses(xen.knownHostsPath);
+    const failed = assert.rejects(snapshotOf(session), { kind: 'unavailable', code: 'ssh.ended' });
+    for (const one of ssh) signalProcess(one.pid, 'SIGKILL');
     await failed;
     assert.equal((await session.ended)?.code, 'ssh.ended');
   });

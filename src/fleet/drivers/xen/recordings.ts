@@ -3,12 +3,28 @@
  * guest that is paused and whose name looks like rows of a listing, a PV guest that was shut down and kept, and dom0. The
  * addresses in attributes.txt were written by hand, in the way of xe-guest-utilities.
  */
-import { readFileSync } from 'node:fs';
+import { files } from '#platform';
 
-export function recorded(
-  name: 'list.txt' | 'list.json' | 'backends.txt' | 'attributes.txt' | 'info.txt' | 'host.txt' | 'counters.txt',
-): string {
-  return readFileSync(new URL(`recorded/${name}`, import.meta.url), 'utf8');
+const NAMES = [
+  'list.txt',
+  'list.json',
+  'backends.txt',
+  'attributes.txt',
+  'info.txt',
+  'host.txt',
+  'counters.txt',
+] as const;
+type Recording = (typeof NAMES)[number];
+
+const folder = new URL('recorded/', import.meta.url).pathname;
+const texts = new Map<Recording, string>(
+  await Promise.all(
+    NAMES.map(async (name) => [name, (await files.readFile(`${folder}${name}`)).toString('utf8')] as const),
+  ),
+);
+
+export function recorded(name: Recording): string {
+  return texts.get(name) ?? '';
 }
 
 export const FORGED_NAME =
