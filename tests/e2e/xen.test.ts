@@ -7,7 +7,7 @@ import { eventually } from '../harness/vm-client.ts';
 import { type RunningXen, startXen } from '../harness/xen.ts';
 
 const BERTH = new URL('../../berth', import.meta.url).pathname;
-const DEADLINE_MS = 30_000;
+const DEADLINE_MS = 60_000;
 const UUID = '5ca1ab1e-0000-4000-8000-00000000c0de';
 
 let daemon: TestDaemon;

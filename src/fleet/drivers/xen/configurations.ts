@@ -11,10 +11,15 @@ const DomidSchema = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0x
 const text = v.optional(v.string());
 const kib = v.optional(v.pipe(v.number(), v.minValue(0)));
 const MOST_DEVICES = 512;
+/** @source Xen 4.17, HVM_MAX_VCPUS 128; PV guests may have 8192 */
+const MOST_VCPUS = 8_192;
 
 const ConfigurationSchema = v.object({
   c_info: v.object({ type: v.optional(v.string(), 'unknown'), name: v.optional(v.string(), ''), uuid: text }),
   b_info: v.object({
+    max_vcpus: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1))),
+    /** Numbers of those the guest may use now. */
+    avail_vcpus: v.optional(v.pipe(v.array(v.number()), v.maxLength(MOST_VCPUS))),
     max_memkb: kib,
     target_memkb: kib,
     kernel: text,

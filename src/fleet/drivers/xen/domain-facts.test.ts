@@ -117,6 +117,14 @@ test('HVM becomes PVHVM when somebody is connected to its back ends', () => {
   assert.deepEqual([facts(true).nativeId, facts(true).memoryBytes], ['domid:5', 512 * 2 ** 20]);
 });
 
+test('processors are those it was given, whether they are up or not', () => {
+  const vcpus = (build: object) =>
+    domainFacts({ row, configuration: hvm({ b_info: build }), backends: [], addresses: new Map(), hostId: 'h' }).vcpus;
+  assert.equal(vcpus({ max_vcpus: 4, avail_vcpus: [0, 2] }), 2);
+  assert.equal(vcpus({ max_vcpus: 4, avail_vcpus: [] }), 4);
+  assert.equal(vcpus({}), 1);
+});
+
 test('CD drives are no disks; a configured address is one', () => {
   const configuration = hvm({
     disks: [

@@ -31,7 +31,7 @@ export function domainFacts(reading: DomainReading): Record<keyof VmFacts, unkno
     name: configuration.c_info.name,
     powerState: row.powerState,
     hostId,
-    vcpus: row.vcpus,
+    vcpus: vcpusOf(build, row),
     memoryBytes: memoryKib === undefined ? row.memoryMib * 2 ** 20 : memoryKib * 1024,
     disks: disks.filter(isDisk).map((disk) => ({
       name: disk.vdev,
@@ -54,6 +54,12 @@ export function domainFacts(reading: DomainReading): Record<keyof VmFacts, unkno
     createdAtMs: null,
     virtualization: virtualizationOf(configuration, backends),
   };
+}
+
+/** Given, not online: a PVH guest brings its processors up one by one, and the row counts those that are up. */
+function vcpusOf(build: Configuration['b_info'], row: DomainRow): number {
+  const available = build.avail_vcpus?.length ?? 0;
+  return available > 0 ? available : (build.max_vcpus ?? row.vcpus);
 }
 
 type Disk = Configuration['disks'][number];

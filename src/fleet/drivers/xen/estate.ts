@@ -12,7 +12,7 @@ export interface Estate {
   readonly vms: readonly VmFacts[];
   /** Native ids of domains that are there and could not be read. */
   readonly unread: readonly string[];
-  /** One line for each domain with what shows that it changed; what only says that time goes by is left out. */
+  /** See `shapeOf`. */
   readonly shape: string;
 }
 
@@ -25,13 +25,15 @@ export async function readHost(shell: XenShell): Promise<HypervisorHost> {
 export async function readRows(shell: XenShell): Promise<{
   readonly rows: readonly DomainRow[];
   readonly domains: ReturnType<typeof parseConfigurations>;
+  readonly shape: string;
 }> {
   // A domain that ends while they are listed makes xl complain, and is left out: no failure.
   const listed = await shell.run(CONFIGURATIONS);
   const text = listed.stdout.trim() === '' ? await shell.output(CONFIGURATIONS) : listed.stdout;
   const domains = parseConfigurations(text);
   const names = new Map(domains.map(({ domid, name }) => [domid, name]));
-  return { rows: parseListing(await shell.output(STATES), names), domains };
+  const listing = await shell.output(STATES);
+  return { rows: parseListing(listing, names), domains, shape: shapeOf(listing) };
 }
 
 /**
@@ -39,7 +41,7 @@ export async function readRows(shell: XenShell): Promise<{
  * in the first has just come, and is told as unread.
  */
 export async function readEstate(shell: XenShell, hostId: string): Promise<Estate> {
-  const { rows, domains } = await readRows(shell);
+  const { rows, domains, shape } = await readRows(shell);
   const backends = parseBackends(await shell.output(BACKENDS));
   const addresses = parseAddresses(await shell.output(ATTRIBUTES));
   const vms: VmFacts[] = [];
@@ -54,7 +56,7 @@ export async function readEstate(shell: XenShell, hostId: string): Promise<Estat
     if (vm === undefined) unread.push(nativeIdOf(row));
     else vms.push(vm);
   }
-  return { vms, unread, shape: shapeOf(rows) };
+  return { vms, unread, shape };
 }
 
 function tryFacts(reading: Parameters<typeof domainFacts>[0]): VmFacts | undefined {
@@ -66,10 +68,7 @@ function tryFacts(reading: Parameters<typeof domainFacts>[0]): VmFacts | undefin
   }
 }
 
-export function shapeOf(rows: readonly DomainRow[]): string {
-  return rows
-    .map(({ domid, uuid, memoryMib, vcpus, powerState, isNamed }) =>
-      [domid, uuid, memoryMib, vcpus, powerState, isNamed].join(' '),
-    )
-    .join('\n');
+/** What `xl list -v` said without what changes by itself: time, and whether a domain has a processor just now. A hint, no facts. */
+export function shapeOf(listing: string): string {
+  return listing.replace(/ [r-][b-]([p-][s-][c-][d-]) +[0-9]+\.[0-9] /g, ' $1 ');
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseConfigurations } from './configurations.ts';
+import { shapeOf } from './estate.ts';
 import { parseListing } from './listing.ts';
 import { recorded } from './recordings.ts';
 
@@ -75,4 +76,15 @@ test('what is no listing is refused by name', () => {
     HEADER + row('a', 3, '96     1     rbpscdX      3.6'),
   ];
   for (const text of refusals) assert.throws(() => parseListing(text, new Map()), { code: 'xen.listing' }, text);
+});
+
+test('time that goes by is no change; a pause, a name and memory are', () => {
+  const before = HEADER + row('a', 3, '96     1     -b----       3.6');
+  assert.equal(shapeOf(HEADER + row('a', 3, '96     1     r-----       9.9')), shapeOf(before));
+  for (const after of [
+    row('a', 3, '96     1     -bp---       3.6'),
+    row('b', 3, '96     1     -b----       3.6'),
+    row('a', 3, '97     1     -b----       3.6'),
+  ])
+    assert.notEqual(shapeOf(HEADER + after), shapeOf(before), after);
 });

@@ -41,6 +41,7 @@ test('failures are told by what they are', () => {
     of('xencall: error: Could not obtain handle on privileged command interface: Permission denied'),
     'denied',
   );
+  assert.equal(of("libxl: error: pvcontrol_cb: guest didn't acknowledge control request: -9"), 'conflict');
   assert.equal(of("ERROR: Can't find hypervisor information in sysfs!"), 'unavailable');
   assert.match(
     commandFailure({ command: 'xl list', status: 1, words: '', where: 'rack1' }).message,

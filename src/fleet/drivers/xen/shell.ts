@@ -188,6 +188,10 @@ export function commandFailure(failure: {
     const hint = 'xl needs root: log in as root, or as a user who may open /dev/xen/privcmd';
     return new BerthError('denied', 'xen.denied', text, { facts, hint });
   }
+  if (/didn't acknowledge/.test(words)) {
+    const hint = 'is its kernel up, and not paused? stop ends it at once';
+    return new BerthError('conflict', 'xen.deaf', text, { facts, hint });
+  }
   const hint = 'does the host run under Xen, with xenstored? xl info there says';
   return new BerthError('unavailable', 'xen.failed', text, { facts, hint });
 }

@@ -12,12 +12,13 @@ import { BerthError } from '#base';
 import { type ChildStreams, startTimer, type Timer } from '#platform';
 import type { EventFacet, VmChange } from '../../driver.ts';
 import { factsText } from '../../facts.ts';
-import { type Estate, readEstate, readRows, shapeOf } from './estate.ts';
+import { STATES } from './commands.ts';
+import { type Estate, readEstate, shapeOf } from './estate.ts';
 import type { XenShell } from './shell.ts';
 
 /** A domain is paused while it is built and dying while it is taken apart, for a moment each, without a word about the end. */
 const SETTLE_MS: readonly number[] = [250, 500, 1_000, 2_000];
-/** Two commands that take a few milliseconds of dom0. */
+/** One command that takes a few milliseconds of dom0. */
 const ROWS_EVERY_MS = 5_000;
 /** Words of the watch that are lines; anything longer is none of its. */
 const MOST_LINE_BYTES = 4_096;
@@ -133,8 +134,8 @@ class DomainWatch {
       const waitMs = estate === undefined || isSettled(estate) ? undefined : SETTLE_MS[this.#settling++];
       if (waitMs === undefined) this.#later(ROWS_EVERY_MS, () => this.#lookAtRows());
       else this.#later(waitMs, () => this.#readAgain());
-    } catch (error) {
-      this.#couldNotRead(error);
+    } catch {
+      this.#couldNotRead();
     } finally {
       this.#isReading = false;
     }
@@ -148,12 +149,11 @@ class DomainWatch {
   async #lookAtRows(): Promise<void> {
     this.#isReading = true;
     try {
-      const { rows } = await readRows(this.#parts.shell);
-      const shape = shapeOf(rows);
+      const shape = shapeOf(await this.#parts.shell.output(STATES));
       if (shape !== this.#shape && !this.#isStopped) this.#onChange({ kind: 'missed' });
       this.#shape = shape;
-    } catch (error) {
-      this.#couldNotRead(error);
+    } catch {
+      this.#couldNotRead();
       return;
     } finally {
       this.#isReading = false;
@@ -162,9 +162,9 @@ class DomainWatch {
     else this.#later(ROWS_EVERY_MS, () => this.#lookAtRows());
   }
 
-  /** A connection that broke ends the session by itself; anything else is told by the next look. */
-  #couldNotRead(error: unknown): void {
-    if (this.#isStopped || (error instanceof BerthError && error.kind === 'unavailable')) return;
+  /** The next look tells; when it was the connection that broke, the session ends and stops this. */
+  #couldNotRead(): void {
+    if (this.#isStopped) return;
     this.#onChange({ kind: 'missed' });
     this.#later(ROWS_EVERY_MS, () => this.#lookAtRows());
   }
