@@ -141,7 +141,7 @@ describe('what only Xen has', () => {
     assert.match(info, new RegExp(`^host +: ${host?.name}$`, 'm'));
     assert.match(info, new RegExp(`^nr_cpus +: ${host?.threads}$`, 'm'));
     assert.match(info, new RegExp(`^total_memory +: ${(host?.memoryBytes ?? 0) / 2 ** 20}$`, 'm'));
-    assert.equal(host?.hypervisorVersion, '4.17.7');
+    assert.match(info, new RegExp(`^xen_version +: ${host?.hypervisorVersion}$`, 'm'));
   });
 
   test('counters are those that xentop shows, and they grow', async () => {

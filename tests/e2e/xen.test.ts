@@ -46,7 +46,7 @@ test('a Xen host is added by one command, and its VMs are in the list', async ()
   const url = `xl+ssh://root@127.0.0.1:${xen.port}/?keyfile=${xen.keyPath}&known_hosts=${xen.knownHostsPath}`;
   assert.equal(await said('source', 'add', 'lab', url, '--allow-power'), 'lab\n');
   await eventually('shop is known', DEADLINE_MS, shop);
-  assert.match(await said('source', 'ls'), /^lab +xen +up +.* power +Xen 4\.17\.7/m);
+  assert.match(await said('source', 'ls'), /^lab +xen +up +.* power +Xen 4\.17\.[0-9]+/m);
   assert.match(await said('fleet', 'ls'), /^v1 +shop +running +lab +xenlab +1 +96MiB .* xen-pv/m);
   const told = await said('source', 'test', 'lab');
   assert.match(told, /ok +inventory +1 hosts, 1 VMs\nok +events/);
