@@ -19,7 +19,7 @@ import {
   type VmHappening,
   type VmRecord,
 } from '#engine';
-import { berthDriver, Fleet, libvirtDriver, OWN_URL, vsphereDriver } from '#fleet';
+import { berthDriver, Fleet, libvirtDriver, OWN_URL, vsphereDriver, xenDriver } from '#fleet';
 import { busyboxImage, ImageService } from '#images';
 import { type BridgeIdentity, BridgeNetwork, UserNetwork } from '#network';
 import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
@@ -154,6 +154,7 @@ export async function startDaemon(
       berthDriver(await ownVms({ engine, news, version: VERSION, qemuVersion: qemu })),
       libvirtDriver,
       vsphereDriver,
+      xenDriver,
     ],
     holder: daemonId(records),
     log,

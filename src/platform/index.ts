@@ -1,3 +1,4 @@
+export { type ChildStreams, spawnStreams } from './child-streams.ts';
 export { monotonicMs, nowMs, sleep, startTimer, type Timer } from './clock.ts';
 export * as files from './files.ts';
 export { availableMemoryBytes, type HostFacts, hostFacts, hostLoad } from './host.ts';

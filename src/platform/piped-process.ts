@@ -10,6 +10,8 @@ export interface PipedOptions {
   /** Variables of ours it gets beside PATH. */
   readonly inherit: readonly string[];
   readonly signal?: AbortSignal;
+  /** What it means that the child ended by itself, from its last words. */
+  readonly explain?: (words: string) => BerthError;
 }
 
 /**
@@ -36,19 +38,31 @@ export async function spawnPiped(argv: readonly [string, ...string[]], options: 
       reject(new BerthError('unavailable', 'process.not_found', `cannot run ${command}`, { cause: error })),
     );
   });
-  const stream = Duplex.from({ readable: child.stdout, writable: child.stdin });
+  const stream = new Duplex({
+    read: () => void child.stdout.resume(),
+    // A child that has ended takes no more; its end is told below.
+    write: (chunk, _encoding, done) => void child.stdin.write(chunk, () => done()),
+    final: (done) => void child.stdin.end(() => done()),
+  });
+  child.stdout.on('data', (chunk: Buffer) => {
+    if (!stream.push(chunk)) child.stdout.pause();
+  });
   const end = (): void => {
     child.kill('SIGTERM');
   };
-  child.once('exit', (code) => {
+  // Not the end of its output: only the child's own end says why.
+  child.once('close', (code) => {
     options.signal?.removeEventListener('abort', end);
-    if (code === 0 || stream.destroyed) return;
-    const told = words.trim().split('\n').slice(-3).join('; ') || 'it said nothing';
-    stream.destroy(
-      new BerthError('unavailable', 'process.ended', `${command} ended with ${code ?? 'a signal'}: ${told}`),
-    );
+    if (stream.destroyed) return;
+    if (code === 0) stream.push(null);
+    else stream.destroy(options.explain?.(words) ?? endedWith(command, code, words));
   });
   stream.once('close', end);
   options.signal?.addEventListener('abort', end, { once: true });
   return stream;
+}
+
+function endedWith(command: string, code: number | null, words: string): BerthError {
+  const told = words.trim().split('\n').slice(-3).join('; ') || 'it said nothing';
+  return new BerthError('unavailable', 'process.ended', `${command} ended with ${code ?? 'a signal'}: ${told}`);
 }

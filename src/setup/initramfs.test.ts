@@ -53,7 +53,7 @@ describe('kernel modules', () => {
   });
 
   test('name their dependencies themselves', () => {
-    assert.deepEqual(moduleDependencies(module('x', 'y_z')), ['x', 'y_z']);
+    assert.deepEqual(moduleDependencies(module('x', 'y_z', 'a-b')), ['x', 'y_z', 'a_b']);
     assert.deepEqual(moduleDependencies(module()), []);
     assert.deepEqual(moduleDependencies(Buffer.from('no modinfo')), []);
   });

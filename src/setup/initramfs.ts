@@ -60,7 +60,7 @@ export const GUEST_MODULES: readonly string[] = [
   'tcp_diag',
 ];
 
-/** What `depends=` in the module's own .modinfo names. */
+/** What `depends=` in the module's own .modinfo names, hyphens as underscores: it writes both for the same module. */
 export function moduleDependencies(module: Uint8Array): string[] {
   const bytes = Buffer.from(module.buffer, module.byteOffset, module.byteLength);
   const key = Buffer.from('\0depends=');
@@ -68,7 +68,7 @@ export function moduleDependencies(module: Uint8Array): string[] {
   if (at === -1) return [];
   const start = at + key.length;
   const text = bytes.toString('latin1', start, bytes.indexOf(0, start));
-  return text === '' ? [] : text.split(',');
+  return text === '' ? [] : text.split(',').map((name) => name.replaceAll('-', '_'));
 }
 
 const SIGNATURE_MAGIC = Buffer.from('~Module signature appended~\n');

@@ -47,6 +47,7 @@ export const testPackages: readonly DebianPackage[] = [
     provides: '/usr/share/gocode/src/github.com/vmware/govmomi/simulator/model.go',
     why: 'the vSphere simulator',
   },
+  { name: 'openssh-client', provides: '/usr/bin/ssh', why: 'reaches Xen and libvirt of the tests' },
   { name: 'libvirt-clients', provides: '/usr/bin/virsh', why: "libvirt's own view, to compare with" },
 ];
 

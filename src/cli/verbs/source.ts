@@ -26,7 +26,7 @@ export const source: Verb = {
     usage: 'add|ls|test|refresh|rm [OPTIONS] ...',
     about:
       'Hypervisors whose VMs berth knows, beside its own.\n\n' +
-      '  add NAME URL   begin to look at one: qemu:///system, qemu+ssh://root@host/system, qemu+tls://host/system\n' +
+      '  add NAME URL   begin to look at one: qemu:///system, qemu+ssh://root@host/system, xl+ssh://root@host/\n' +
       '  ls             list them, and whether they answer\n' +
       '  test NAME      what works there, and what is refused and why; exit code 1 when it is not reached\n' +
       '  refresh NAME   look now\n' +

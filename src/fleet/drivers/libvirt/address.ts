@@ -4,11 +4,12 @@
  *     qemu:///system                              unix socket of this host
  *     qemu:///system?socket=/path                 another unix socket
  *     qemu+tls://host[:16514]/system              TLS, certificate verified or pinned; ?pkipath=FOLDER for our own
- *     qemu+ssh://user@host[:port]/system          ssh with virt-ssh-helper at the far end
+ *     qemu+ssh://user@host[:port]/system          ssh with virt-ssh-helper at the far end; ?keyfile=PATH, &known_hosts=PATH
  *
  * @source libvirt, docs/uri.rst
  */
 import { BerthError } from '#base';
+import { SSH_PARAMETERS, sshArguments, sshProblems } from '../../ssh.ts';
 
 export const HYPERVISORS = ['qemu', 'xen', 'test', 'lxc', 'ch', 'bhyve', 'vbox'] as const;
 export const TRANSPORTS = ['unix', 'tls', 'ssh'] as const;
@@ -33,22 +34,23 @@ export function problemsOf(url: URL): string[] {
     problems.push(`${hypervisor} is none of ${HYPERVISORS.join(', ')}`);
   if (transport !== undefined && !(TRANSPORTS as readonly string[]).includes(transport))
     problems.push(`${transport} is none of ${TRANSPORTS.join(', ')}`);
-  if (url.password !== '') problems.push('a password does not belong into a URL: use --credentials-file');
-  if (transport !== undefined && transport !== 'unix' && url.hostname === '') problems.push('the host is missing');
+  const isSsh = transport === 'ssh';
+  if (isSsh) problems.push(...sshProblems(url));
+  else {
+    if (url.password !== '') problems.push('a password does not belong into a URL: use --credentials-file');
+    if (transport === 'tls' && url.hostname === '') problems.push('the host is missing');
+    if (!/^(\[[0-9a-f:.]+\]|[A-Za-z0-9_.-]*)$/i.test(url.hostname)) problems.push(`${url.hostname} is no host name`);
+  }
   if ((transport === undefined || transport === 'unix') && url.hostname !== '')
     problems.push(`a host needs a transport: ${hypervisor}+ssh or ${hypervisor}+tls`);
   // What ssh carries to the far end is read by a shell there.
   if (!/^[A-Za-z0-9_./-]*$/.test(url.pathname))
     problems.push(`the path ${url.pathname} holds other than letters, digits and _./-`);
-  if (!/^[A-Za-z0-9_.@-]*$/.test(decodeURIComponent(url.username)) || url.username.startsWith('-'))
-    problems.push('the user holds other than letters, digits and _.@-');
-  if (!/^(\[[0-9a-f:.]+\]|[A-Za-z0-9_.-]*)$/i.test(url.hostname) || url.hostname.startsWith('-'))
-    problems.push(`${url.hostname} is no host name`);
-  for (const name of url.searchParams.keys())
-    if (name !== 'socket' && name !== 'pkipath')
-      problems.push(`the parameter ${name} is not known; socket and pkipath are`);
-  for (const [name, path] of url.searchParams)
-    if (!path.startsWith('/')) problems.push(`${name} must be an absolute path`);
+  const known = isSsh ? SSH_PARAMETERS : ['socket', 'pkipath'];
+  for (const [name, path] of url.searchParams) {
+    if (!known.includes(name)) problems.push(`the parameter ${name} is not known; ${known.join(' and ')} are`);
+    else if (!isSsh && !path.startsWith('/')) problems.push(`${name} must be an absolute path`);
+  }
   return problems;
 }
 
@@ -70,25 +72,9 @@ export function parseAddress(url: URL, isReadOnly: boolean): LibvirtAddress {
       },
     };
   if (transport === 'ssh') {
-    const user = url.username === '' ? [] : ['-l', decodeURIComponent(url.username)];
-    const port = url.port === '' ? [] : ['-p', url.port];
-    const helper = ['virt-ssh-helper', ...(isReadOnly ? ['-r'] : []), `'${connectUri}'`];
-    const argv = [
-      'ssh',
-      '-T',
-      '-e',
-      'none',
-      '-o',
-      'BatchMode=yes',
-      '-o',
-      'ConnectTimeout=15',
-      ...port,
-      ...user,
-      '--',
-      host,
-      ...helper,
-    ];
-    return { connectUri, dial: { via: 'ssh', argv: argv as [string, ...string[]] } };
+    // In quotes, for the shell at the far end; `problemsOf` let no quote through.
+    const words = ['virt-ssh-helper', ...(isReadOnly ? ['-r'] : []), `'${connectUri}'`];
+    return { connectUri, dial: { via: 'ssh', argv: sshArguments(url, words) } };
   }
   const given = url.searchParams.get('socket');
   return { connectUri, dial: { via: 'unix', candidates: given === null ? sockets(hypervisor, isReadOnly) : [given] } };

@@ -37,6 +37,7 @@ export class LibvirtConnection {
   readonly #oneAtATime: boolean;
   #turn: Promise<unknown> = Promise.resolve();
   #serial = 0;
+  #isEndExpected = false;
   #end: { readonly error: BerthError | undefined } | undefined;
   #settleEnded: (error: BerthError | undefined) => void = () => {};
 
@@ -52,7 +53,8 @@ export class LibvirtConnection {
       this.#settleEnded = resolve;
     });
     stream.on('data', (chunk: Buffer) => this.#take(chunk));
-    stream.on('error', (error) => this.#finish(this.#broken(messageOf(error))));
+    // A child that ended says itself what that means.
+    stream.on('error', (error) => this.#finish(error instanceof BerthError ? error : this.#broken(messageOf(error))));
     stream.on('close', () => this.#finish(this.#broken('it was closed by the other side')));
     stream.on('end', () => this.#finish(this.#broken('it was closed by the other side')));
     // It may have been paused by whoever read a greeting before.
@@ -93,6 +95,11 @@ export class LibvirtConnection {
 
   close(): void {
     this.#finish(undefined);
+  }
+
+  /** The other side is about to be told to hang up: when it does, that is no failure. */
+  expectEnd(): void {
+    this.#isEndExpected = true;
   }
 
   #send(frame: Frame): void {
@@ -139,7 +146,7 @@ export class LibvirtConnection {
       reject(error ?? this.#broken('it was closed'));
     }
     this.#pending.clear();
-    this.#settleEnded(error);
+    this.#settleEnded(this.#isEndExpected ? undefined : error);
   }
 
   #broken(why: string): BerthError {

@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream';
 import { BerthError, errnoOf, messageOf } from '#base';
 import { connectTls, connectUnix, files, spawnPiped, startTimer, type TlsTarget } from '#platform';
 import type { DriverSession, FleetDriver, SourceTarget } from '../../driver.ts';
+import { SSH_ENVIRONMENT, sshFailure } from '../../ssh.ts';
 import { HYPERVISORS, parseAddress, problemsOf, TRANSPORTS } from './address.ts';
 import { LibvirtConnection } from './connection.ts';
 import { openSession } from './libvirt-session.ts';
@@ -49,7 +50,12 @@ async function open(target: SourceTarget, signal: AbortSignal): Promise<DriverSe
 
 async function dial(target: SourceTarget, signal: AbortSignal): Promise<Duplex> {
   const { dial: way } = parseAddress(target.url, !target.allowPower);
-  if (way.via === 'ssh') return await spawnPiped(way.argv, { inherit: ['SSH_AUTH_SOCK', 'HOME'], signal });
+  if (way.via === 'ssh')
+    return await spawnPiped(way.argv, {
+      inherit: SSH_ENVIRONMENT,
+      signal,
+      explain: (words) => sshEnd(words, target.url),
+    });
   if (way.via === 'tls') {
     const keys = await readPki(way.pkiFolder);
     const socket = await connectTls({ ...way, ...keys, pin: target.pin, deadlineMs: CONNECT_DEADLINE_MS });
@@ -70,6 +76,15 @@ async function dial(target: SourceTarget, signal: AbortSignal): Promise<Duplex> 
   }
   throw new BerthError('unavailable', 'libvirt.no_socket', `no libvirt listens at ${way.candidates.join(' or ')}`, {
     hint: 'start libvirtd (or virtqemud), or name its socket: qemu:///system?socket=PATH',
+  });
+}
+
+/** The helper's complaints come by the same way as ssh's own. */
+function sshEnd(words: string, url: URL): BerthError {
+  if (!/virt-ssh-helper.*(not found|no such file)/i.test(words)) return sshFailure(words, url.host);
+  const text = `there is no virt-ssh-helper at ${url.host}: ${words.trim().slice(-200)}`;
+  return new BerthError('unsupported', 'libvirt.no_helper', text, {
+    hint: 'it comes with libvirt 6.8 and later; reach older ones by TLS',
   });
 }
 

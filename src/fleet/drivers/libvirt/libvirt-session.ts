@@ -43,6 +43,7 @@ export async function openSession(connection: LibvirtConnection, target: SourceT
     fingerprint: () => fingerprint(connection, { hasEvents, allowPower: target.allowPower }),
     snapshot: (signal) => snapshot(connection, reading, signal),
     close: async () => {
+      connection.expectEnd();
       await connection.call(PROCEDURE.connectClose, undefined, 1_000).catch(() => {});
       connection.close();
     },
