@@ -90,12 +90,16 @@ export interface PowerFacet {
   act(verb: PowerVerb, nativeId: string): Promise<void>;
 }
 
-/** Counters since the VM started; null where the hypervisor does not say. */
+/** Counters since the run began; null where the hypervisor does not say. */
 export interface VmSample {
   readonly nativeId: string;
   readonly atMs: number;
+  /** Names the run that the counters began with: another name, and they began anew. Null when the hypervisor has none. */
+  readonly run: string | null;
+  /** Where counters go over their top; absent where they never do. */
+  readonly counterBits?: 32 | 64;
   readonly cpuNanoseconds: bigint | null;
-  /** What the guest uses, else what it was given. */
+  /** What the guest uses, else what it was given. A gauge: it says how it is now. */
   readonly memoryUsedBytes: bigint | null;
   readonly diskReadBytes: bigint | null;
   readonly diskWrittenBytes: bigint | null;
@@ -106,7 +110,7 @@ export interface VmSample {
 }
 
 export interface SampleFacet {
-  /** All running VMs in as few calls as the hypervisor allows. */
+  /** All VMs that have a machine, paused ones too, in as few calls as the hypervisor allows. */
   read(): Promise<readonly VmSample[]>;
 }
 

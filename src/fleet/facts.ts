@@ -134,6 +134,12 @@ function parse<Schema extends v.GenericSchema>(schema: Schema, value: unknown, w
   throw new BerthError('invalid', 'fleet.facts', `the source describes ${what} wrongly: ${problems.join('; ')}`);
 }
 
+/** Every address that others can reach, once: those of a link alone and of the loop cost nobody anything. */
+export function addressesOf(facts: VmFacts): string[] {
+  const all = facts.nics.flatMap((nic) => nic.addresses.map((address) => address.toLowerCase().replace(/[/%].*$/, '')));
+  return [...new Set(all)].filter((address) => !/^(fe[89ab][0-9a-f]:|169\.254\.|127\.|::1$)/.test(address));
+}
+
 /** Bytes of all disks; null when no disk says. */
 export function diskBytesOf(facts: VmFacts): number | null {
   const known = facts.disks.flatMap((disk) => (disk.capacityBytes === null ? [] : [disk.capacityBytes]));

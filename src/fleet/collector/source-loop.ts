@@ -10,6 +10,7 @@
  */
 import { BerthError, messageOf } from '#base';
 import { monotonicMs, nowMs, sleep } from '#platform';
+import type { ConsumptionTable } from '../consumption/consumption-table.ts';
 import type { DriverSession, FleetDriver, SourceTarget, VmChange } from '../driver.ts';
 import type { HypervisorHost, VmFacts } from '../facts.ts';
 import type { Moment } from '../inventory/intervals.ts';
@@ -26,9 +27,12 @@ const SURE_EVERY_MS = 5 * 60_000;
 /** A collector that died gives its sources up after this; a living one renews in each turn of its loop. */
 export const LEASE_MS = 30_000;
 const RENEW_MS = 10_000;
+/** Written in one piece: some milliseconds in which nothing else is done. */
+const SAMPLES_AT_ONCE = 200;
 
 export interface LoopParts {
   readonly inventory: Inventory;
+  readonly consumption: ConsumptionTable;
   readonly sources: SourceTable;
   readonly driver: FleetDriver;
   /** Read anew at each try: credentials may have been replaced. @throws what the vault throws. */
@@ -45,6 +49,10 @@ export class SourceLoop {
   #mailbox = new Mailbox();
   #session: DriverSession | undefined;
   #done: Promise<void> = Promise.resolve();
+  /** Readings under way; never rejects. */
+  #sampling: Promise<void> | undefined;
+  /** Why counters could not be read last time: said once. */
+  #samplingProblem = '';
   /** Native ids that events told of during the look that is under way. */
   #overtaken: Set<string> | undefined;
 
@@ -75,6 +83,11 @@ export class SourceLoop {
 
   askForLook(): void {
     this.#mailbox.askForLook();
+  }
+
+  /** Read anew each time: it may be set while the loop runs. */
+  get #pace(): Source {
+    return this.#parts.sources.get(this.source.id);
   }
 
   get #isStopping(): boolean {
@@ -132,22 +145,33 @@ export class SourceLoop {
     } finally {
       this.#session = undefined;
       await session.close();
+      await this.#sampling;
     }
   }
 
   async #listen(session: DriverSession, mailbox: Mailbox): Promise<void> {
-    const everyMs = session.events === undefined ? this.source.everyMs : Math.max(SURE_EVERY_MS, this.source.everyMs);
     let nextLook = monotonicMs();
+    // After the first look: until then nobody knows whose counters they are.
+    let nextSample = Number.POSITIVE_INFINITY;
     for (;;) {
-      const dueMs = nextLook - monotonicMs();
-      const wake = dueMs <= 0 ? 'look' : await mailbox.next(Math.min(dueMs, RENEW_MS));
+      const dueMs = Math.min(nextLook, nextSample) - monotonicMs();
+      const wake = nextLook <= monotonicMs() ? 'look' : await mailbox.next(Math.min(dueMs, RENEW_MS));
       if (wake === 'over' || this.#isStopping) return;
       if (!this.#renewLease())
         throw new BerthError('conflict', 'fleet.lease_lost', 'another collector has this source');
       if (wake === 'change') for (const change of mailbox.take()) this.#write(change);
       else if (wake === 'look') {
         await this.#look(session);
-        nextLook = monotonicMs() + everyMs;
+        const { everyMs } = this.#pace;
+        nextLook = monotonicMs() + (session.events === undefined ? everyMs : Math.max(SURE_EVERY_MS, everyMs));
+        nextSample = Math.min(nextSample, monotonicMs());
+      }
+      if (nextSample <= monotonicMs()) {
+        // Not waited for: a host that is slow to count must not hold its events up.
+        this.#sampling ??= this.#sample(session).finally(() => {
+          this.#sampling = undefined;
+        });
+        nextSample = monotonicMs() + this.#pace.sampleEveryMs;
       }
     }
   }
@@ -211,6 +235,32 @@ export class SourceLoop {
       this.#overtaken = undefined;
     }
     this.#parts.inventory.setSourceState(this.source.id, 'up', { moment: this.#moment('poll') });
+  }
+
+  /** Reads and keeps counters. What fails is a gap that the next reading finds. */
+  async #sample(session: DriverSession): Promise<void> {
+    if (session.samples === undefined) return;
+    const { consumption, holder, log } = this.#parts;
+    try {
+      const samples = await session.samples.read();
+      const round = () => ({
+        sourceId: this.source.id,
+        holder,
+        nowMs: nowMs(),
+        everyMs: this.#pace.sampleEveryMs,
+      });
+      for (let at = 0; at < samples.length; at += SAMPLES_AT_ONCE) {
+        consumption.take(round(), samples.slice(at, at + SAMPLES_AT_ONCE));
+        await sleep(0);
+      }
+      consumption.finish(round(), new Set(samples.map((one) => one.nativeId)));
+      this.#samplingProblem = '';
+    } catch (error) {
+      const problem = messageOf(error);
+      if (!this.#isStopping && this.#session === session && problem !== this.#samplingProblem)
+        log(`source ${this.source.name}: its counters could not be read: ${problem}`);
+      this.#samplingProblem = problem;
+    }
   }
 
   #moment(how: Moment['how']): Moment {

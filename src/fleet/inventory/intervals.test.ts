@@ -10,6 +10,7 @@ const standing: Standing = {
   vcpus: 1,
   memoryBytes: 1,
   diskBytes: null,
+  addresses: 0,
   owner: null,
 };
 const at = (ms: number, observedMs = ms): Moment => ({ how: 'event', atMs: ms, observedMs, notBeforeMs: 0 });

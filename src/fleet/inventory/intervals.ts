@@ -18,6 +18,8 @@ export interface Standing {
   readonly vcpus: number | null;
   readonly memoryBytes: number | null;
   readonly diskBytes: number | null;
+  /** How many addresses its network cards have; null when it was not told. */
+  readonly addresses: number | null;
   readonly owner: string | null;
 }
 
@@ -73,7 +75,7 @@ export function causesOf(before: Standing, after: Standing): Cause[] {
   const causes: Cause[] = [];
   if (before.hostKey !== after.hostKey) causes.push('moved');
   if (before.powerState !== after.powerState) causes.push('power');
-  const shape = (one: Standing): string => JSON.stringify([one.vcpus, one.memoryBytes, one.diskBytes]);
+  const shape = (one: Standing): string => JSON.stringify([one.vcpus, one.memoryBytes, one.diskBytes, one.addresses]);
   if (shape(before) !== shape(after)) causes.push('shape');
   if (before.owner !== after.owner) causes.push('owner');
   return causes;

@@ -25,6 +25,7 @@ export function knownAt(facts: UsageFacts, atMs: number): UsageFacts {
     hosts: until(facts.hosts),
     samples: facts.samples.filter((one) => one.atMs <= atMs),
     consumed: (facts.consumed ?? []).filter((one) => one.startMs < atMs),
+    gaps: facts.gaps ?? [],
   };
 }
 
@@ -41,6 +42,7 @@ function goneOn(facts: UsageFacts & { readonly atMs: number }, endMs: number): U
     intervals: extended(known.intervals),
     hosts: extended(known.hosts),
     samples: [...known.samples, ...extrapolated(known.samples, { atMs, endMs, living })],
+    gaps: known.gaps ?? [],
     consumed: [...(known.consumed ?? []), ...goingOn(known.consumed ?? [], { atMs, endMs, living })],
   };
 }
