@@ -67,7 +67,7 @@ export const TopQuerySchema = v.strictObject({
 });
 
 /** Names of queries that may be given more than once. */
-export const REPEATABLE: ReadonlySet<string> = new Set(['filter']);
+export const REPEATABLE: ReadonlySet<string> = new Set(['filter', 'month']);
 
 export const AddSourceSchema = v.strictObject({
   name: v.string(),

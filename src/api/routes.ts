@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import { parseCredentials, vmNumber } from '#fleet';
 import { nowMs } from '#platform';
+import { costRoutes } from './cost-routes.ts';
 import { openApiDocument } from './openapi.ts';
 import {
   AddSourceSchema,
@@ -238,6 +239,7 @@ export const apiRoutes: readonly ApiRoute[] = [
   ...past,
   ...accounting,
   ...hostUse,
+  ...costRoutes,
   route({
     method: 'GET',
     path: '/berth/v1/openapi.json',

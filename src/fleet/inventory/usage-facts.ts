@@ -4,10 +4,11 @@
  */
 import * as v from 'valibot';
 import { BerthError } from '#base';
-import type { Database } from '#store';
+import { type Database, openDatabase } from '#store';
 import { type GapKind, hourOf } from '../consumption/counting.ts';
 import type { PowerState } from '../facts.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
+import { LAYOUT } from './layout.ts';
 import type { Page } from './queries.ts';
 
 /** A line of a usage file, version 1; times are RFC 3339, UTC. */
@@ -129,6 +130,8 @@ interface ConsumedRow {
 
 /** Gaps of one answer: an estate whose daemon was down has one for each VM. */
 const MOST_GAPS = 10_000;
+/** Rows of one reading: some megabytes. */
+const HISTORY_PAGE = 10_000;
 /** No host that is known: a VM that is off on many hypervisors belongs to none. */
 const NO_HOST = 'none';
 
@@ -264,6 +267,26 @@ export class UsageFacts {
         };
       });
   }
+}
+
+/** The facts of a fleet's database, for a program of its own: read only while somebody else writes. */
+export function openUsageHistory(path: string): {
+  facts(span: { readonly fromMs: number; readonly toMs: number }): Generator<UsageFact>;
+  close(): void;
+} {
+  const database = openDatabase(path, LAYOUT);
+  const facts = new UsageFacts(database);
+  return {
+    *facts(span) {
+      let after: string | undefined;
+      do {
+        const page = facts.page({ ...span, limit: HISTORY_PAGE, after });
+        yield* page.items;
+        after = page.next ?? undefined;
+      } while (after !== undefined);
+    },
+    close: () => database.close(),
+  };
 }
 
 function consumedFact(row: ConsumedRow): UsageFact {
