@@ -65,6 +65,8 @@ export interface DriverSession {
   readonly events?: EventFacet;
   readonly power?: PowerFacet;
   readonly samples?: SampleFacet;
+  /** Instead of `samples`. */
+  readonly periods?: PeriodFacet;
   readonly history?: HistoryFacet;
 }
 
@@ -112,6 +114,27 @@ export interface VmSample {
 export interface SampleFacet {
   /** All VMs that have a machine, paused ones too, in as few calls as the hypervisor allows. */
   read(): Promise<readonly VmSample[]>;
+}
+
+/** What a VM consumed in a stretch of time that the hypervisor measured itself; null where it does not say. */
+export interface VmPeriod {
+  readonly nativeId: string;
+  /** Our clock, as well as it is known. */
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly cpuNanoseconds: bigint | null;
+  /** On average. */
+  readonly memoryUsedBytes: bigint | null;
+  readonly diskReadBytes: bigint | null;
+  readonly diskWrittenBytes: bigint | null;
+  readonly receivedBytes: bigint | null;
+  readonly sentBytes: bigint | null;
+}
+
+/** For hypervisors without counters. */
+export interface PeriodFacet {
+  /** Who runs, and whole periods of them that ended after `sinceMs`, as far back as they are kept, in their order. */
+  read(sinceMs: number): Promise<{ readonly running: readonly string[]; readonly periods: readonly VmPeriod[] }>;
 }
 
 /** Something the hypervisor remembers from before berth looked. */

@@ -196,7 +196,7 @@ export class Fleet {
       const facets = {
         events: session.events,
         'power verbs': session.power,
-        counters: session.samples,
+        counters: session.samples ?? session.periods,
         'past events': session.history,
       };
       for (const [what, facet] of Object.entries(facets))

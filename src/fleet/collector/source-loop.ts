@@ -29,6 +29,8 @@ export const LEASE_MS = 30_000;
 const RENEW_MS = 10_000;
 /** Written in one piece: some milliseconds in which nothing else is done. */
 const SAMPLES_AT_ONCE = 200;
+/** Longer than that no hypervisor keeps what it measured in short periods. */
+const PERIODS_KEPT_MS = 3_600_000;
 
 export interface LoopParts {
   readonly inventory: Inventory;
@@ -239,21 +241,19 @@ export class SourceLoop {
 
   /** Reads and keeps counters. What fails is a gap that the next reading finds. */
   async #sample(session: DriverSession): Promise<void> {
-    if (session.samples === undefined) return;
     const { consumption, holder, log } = this.#parts;
+    const round = () => ({ sourceId: this.source.id, holder, nowMs: nowMs(), everyMs: this.#pace.sampleEveryMs });
     try {
-      const samples = await session.samples.read();
-      const round = () => ({
-        sourceId: this.source.id,
-        holder,
-        nowMs: nowMs(),
-        everyMs: this.#pace.sampleEveryMs,
-      });
-      for (let at = 0; at < samples.length; at += SAMPLES_AT_ONCE) {
-        consumption.take(round(), samples.slice(at, at + SAMPLES_AT_ONCE));
-        await sleep(0);
+      if (session.samples !== undefined) {
+        const samples = await session.samples.read();
+        await inPieces(samples, (piece) => consumption.take(round(), piece));
+        consumption.finish(round(), new Set(samples.map((one) => one.nativeId)));
+      } else if (session.periods !== undefined) {
+        const sinceMs = Math.max(consumption.countedUntil(this.source.id) ?? 0, nowMs() - PERIODS_KEPT_MS);
+        const { running, periods } = await session.periods.read(sinceMs);
+        await inPieces(periods, (piece) => consumption.takePeriods(round(), piece));
+        consumption.finish(round(), new Set(running));
       }
-      consumption.finish(round(), new Set(samples.map((one) => one.nativeId)));
       this.#samplingProblem = '';
     } catch (error) {
       const problem = messageOf(error);
@@ -283,6 +283,13 @@ export class SourceLoop {
       moment: this.#moment('poll'),
       problem: { kind, code, message, hint },
     });
+  }
+}
+
+async function inPieces<T>(all: readonly T[], write: (piece: readonly T[]) => void): Promise<void> {
+  for (let at = 0; at < all.length; at += SAMPLES_AT_ONCE) {
+    write(all.slice(at, at + SAMPLES_AT_ONCE));
+    await sleep(0);
   }
 }
 

@@ -5,7 +5,7 @@
  * sums hold. One source counts for a VM, the one whose word counts; others move their baselines along and add nothing.
  */
 import type { Database } from '#store';
-import type { VmSample } from '../driver.ts';
+import type { VmPeriod, VmSample } from '../driver.ts';
 import { requireLease } from '../inventory/leases.ts';
 import {
   byHour,
@@ -13,6 +13,7 @@ import {
   type Counted,
   type Counter,
   countBetween,
+  countPeriod,
   type Gap,
   type HourPiece,
   type KeptReading,
@@ -62,6 +63,24 @@ export class ConsumptionTable {
     });
   }
 
+  /** Some of a round's periods, in their order; each is counted once, however often it is told. @throws fleet.lease_lost */
+  takePeriods(round: Round, periods: readonly VmPeriod[]): void {
+    this.#database.transaction(() => {
+      if (round.holder !== undefined)
+        requireLease(this.#database, round.sourceId, { holder: round.holder, nowMs: round.nowMs });
+      for (const period of periods) this.#takePeriod(round, period);
+    });
+  }
+
+  /** Since when periods are wanted: what was counted of every VM lies before. */
+  countedUntil(sourceId: number): number | undefined {
+    const row = this.#database.get<{ ms: number | null }>(
+      'SELECT MIN(at_ms) AS ms FROM reading WHERE source_id = ? AND ended_ms IS NULL',
+      sourceId,
+    );
+    return row?.ms ?? undefined;
+  }
+
   /** The round is whole: VMs that were read before and not in it have ended. @param present - native ids that were read. */
   finish(round: Round, present: ReadonlySet<string>): void {
     this.#database.transaction(() => {
@@ -88,13 +107,38 @@ export class ConsumptionTable {
     });
   }
 
-  #takeOne({ sourceId, everyMs }: Round, sample: VmSample): void {
-    const place = this.#database.get<VmPlace>(
+  #takePeriod({ sourceId }: Round, period: VmPeriod): void {
+    const place = this.#place(sourceId, period.nativeId);
+    if (place === undefined) return;
+    const before = this.#kept(sourceId, place.vm_id);
+    // Of one that was there all along only what it does from the source's first look on is anybody's.
+    const beganMs = this.#runBegan(sourceId, place) ?? this.#firstOk(sourceId);
+    if (beganMs === undefined) return;
+    const counted = countPeriod(period, { untilMs: before?.atMs ?? beganMs, hasEnded: before?.hasEnded ?? true });
+    if (counted === undefined) return;
+    this.#keep(sourceId, place.vm_id, { run: null, atMs: counted.span.endMs, hasEnded: false, counters: {} });
+    if (place.leading === sourceId) this.#add(sourceId, place, counted);
+  }
+
+  #place(sourceId: number, nativeId: string): VmPlace | undefined {
+    return this.#database.get<VmPlace>(
       `SELECT s.vm_id, vm.source_id AS leading, vm.host_name, vm.counted_ms, s.first_ms
        FROM sighting s JOIN vm ON vm.id = s.vm_id WHERE s.source_id = ? AND s.native_id = ? AND s.gone_ms IS NULL`,
       sourceId,
-      sample.nativeId,
+      nativeId,
     );
+  }
+
+  #firstOk(sourceId: number): number | undefined {
+    const row = this.#database.get<{ ms: number | null }>(
+      'SELECT first_ok_ms AS ms FROM source WHERE id = ?',
+      sourceId,
+    );
+    return row?.ms ?? undefined;
+  }
+
+  #takeOne({ sourceId, everyMs }: Round, sample: VmSample): void {
+    const place = this.#place(sourceId, sample.nativeId);
     // The next look shows who it is; its counters lose nothing by waiting.
     if (place === undefined) return;
     const before = this.#kept(sourceId, place.vm_id);
@@ -194,11 +238,8 @@ export class ConsumptionTable {
     const began = off > 0 ? rows[off - 1] : undefined;
     if (began !== undefined) return began.opened_not_before_ms;
     const appeared = rows.find((row) => row.causes.split(',').includes('appeared'));
-    const firstOk = this.#database.get<{ first_ok_ms: number | null }>(
-      'SELECT first_ok_ms FROM source WHERE id = ?',
-      sourceId,
-    )?.first_ok_ms;
-    const wasThere = firstOk == null || first_ms <= firstOk;
+    const firstOk = this.#firstOk(sourceId);
+    const wasThere = firstOk === undefined || first_ms <= firstOk;
     return wasThere || appeared === undefined ? undefined : appeared.opened_not_before_ms;
   }
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { someSample } from '../fixture.ts';
-import { AMOUNTS, byHour, countBetween, hourOf, type KeptReading, keptAfter } from './counting.ts';
+import { AMOUNTS, byHour, countBetween, countPeriod, hourOf, type KeptReading, keptAfter } from './counting.ts';
 
 const HOUR = 3_600_000;
 const usual = { everyMs: 60_000, beganMs: undefined };
@@ -98,6 +98,32 @@ test('what another source counted already is left out', () => {
   assert.deepEqual(byHour(counted, 100), []);
 });
 
+const period = (startMs: number, endMs: number) => ({
+  nativeId: 'vm-1',
+  startMs,
+  endMs,
+  cpuNanoseconds: 5n,
+  memoryUsedBytes: 1024n,
+  diskReadBytes: null,
+  diskWrittenBytes: null,
+  receivedBytes: null,
+  sentBytes: null,
+});
+
+test('periods that a hypervisor measured count once, a clock that is set by seconds notwithstanding; what is missing is a gap', () => {
+  const known = { untilMs: 40_000, hasEnded: false };
+  assert.equal(countPeriod(period(20_000, 40_000), known), undefined);
+  assert.equal(countPeriod(period(22_000, 42_000), known), undefined);
+  assert.deepEqual(countPeriod(period(39_000, 59_000), known)?.span, { startMs: 40_000, endMs: 59_000 });
+  assert.deepEqual(countPeriod(period(41_000, 61_000), known), {
+    span: { startMs: 41_000, endMs: 61_000 },
+    amounts: { cpuNanoseconds: 5n, memoryKibMs: 20_000n },
+    gaps: [],
+  });
+  assert.deepEqual(countPeriod(period(80_000, 100_000), known)?.gaps, [{ kind: 'late', fromMs: 40_000, toMs: 80_000 }]);
+  assert.deepEqual(countPeriod(period(80_000, 100_000), { ...known, hasEnded: true })?.gaps, []);
+});
+
 /** Deterministic: the same numbers on every run. */
 function generator(seed: number): () => number {
   let state = seed;
@@ -126,7 +152,10 @@ test('property: whatever readings are lost or repeated, hours add up to what the
       }
       if (random() < 0.3) continue;
       const now = someSample({ atMs, run: String(run), cpuNanoseconds: used });
-      const counted = countBetween(before, now, { everyMs: 60_000, beganMs: before === undefined ? 1 : undefined });
+      const counted = countBetween(before, now, {
+        everyMs: 60_000,
+        beganMs: before === undefined ? atMs - 1 : undefined,
+      });
       assert.ok(counted !== undefined);
       const pieces = byHour(counted, 0);
       for (const piece of pieces) {

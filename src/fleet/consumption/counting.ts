@@ -9,7 +9,7 @@
  * one is compared with the last that was kept. Time is never invented: what a gauge was while nobody looked is not known,
  * what a counter rose is known as a sum and spread over the time, and never over the moment at which it began anew.
  */
-import type { VmSample } from '../driver.ts';
+import type { VmPeriod, VmSample } from '../driver.ts';
 
 /** What rises while a VM runs, until something begins anew. */
 export const COUNTERS = [
@@ -156,6 +156,28 @@ export function keptAfter(before: KeptReading | undefined, now: VmSample): KeptR
   const stood = before !== undefined && !isNewRun(before, now) ? before.counters : {};
   const told = Object.fromEntries(COUNTERS.flatMap((name) => (now[name] === null ? [] : [[name, now[name]]])));
   return { run: now.run, atMs: now.atMs, hasEnded: false, counters: { ...stood, ...told } };
+}
+
+/**
+ * What a period of the hypervisor's own measuring adds to what was counted until `untilMs`. Clocks of sources run apart from ours and
+ * back: a period that begins less than half of it before that moment is the next one, any other was counted.
+ *
+ * @param hasEnded - the VM was known not to run any more: nothing was missed meanwhile.
+ */
+export function countPeriod(
+  period: VmPeriod,
+  { untilMs, hasEnded }: { readonly untilMs: number; readonly hasEnded: boolean },
+): Counted | undefined {
+  const halfMs = (period.endMs - period.startMs) / 2;
+  if (halfMs <= 0 || period.startMs < untilMs - halfMs) return undefined;
+  const span = { startMs: Math.max(period.startMs, untilMs), endMs: Math.max(period.endMs, untilMs) };
+  const amounts: Partial<Record<AmountName, bigint>> = {};
+  for (const name of ['cpuNanoseconds', 'diskReadBytes', 'diskWrittenBytes', 'receivedBytes', 'sentBytes'] as const)
+    if (period[name] !== null && period[name] > 0n && period[name] <= MOST) amounts[name] = period[name];
+  const product = ((period.memoryUsedBytes ?? 0n) / 1024n) * BigInt(span.endMs - span.startMs);
+  if (product > 0n && product <= MOST) amounts.memoryKibMs = product;
+  const isMissed = !hasEnded && period.startMs > untilMs + halfMs;
+  return { span, amounts, gaps: isMissed ? [{ kind: 'late', fromMs: untilMs, toMs: period.startMs }] : [] };
 }
 
 const HOUR_MS = 3_600_000;

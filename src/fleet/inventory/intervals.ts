@@ -41,7 +41,12 @@ export interface OpenInterval {
   readonly openedMs: number;
 }
 
+/** Addresses are told a moment after a VM has started: what is learned so soon was so from the interval's beginning. */
+const SETTLE_MS = 10_000;
+
 export interface Step {
+  /** The open interval stays open and has this many addresses. */
+  readonly learn?: { readonly id: number; readonly addresses: number };
   readonly close?: { readonly id: number; readonly moment: Moment };
   readonly open?: {
     readonly standing: Standing;
@@ -65,10 +70,15 @@ export function step(last: Last, next: Standing | undefined, moment: Moment): St
     return { open: { standing: next, moment: when, causes: ['appeared'], movedFrom: null } };
   }
   if (next === undefined) return { close: { id: open.id, moment: when } };
-  const causes = causesOf(open.standing, next);
+  // A hypervisor that says nothing of them just now has not taken them away.
+  const standing = { ...next, addresses: next.addresses ?? open.standing.addresses };
+  const causes = causesOf(open.standing, standing);
   if (causes.length === 0) return {};
+  const isLearned = causesOf({ ...open.standing, addresses: standing.addresses }, standing).length === 0;
+  if (isLearned && standing.addresses !== null && when.atMs - open.openedMs < SETTLE_MS)
+    return { learn: { id: open.id, addresses: standing.addresses } };
   const movedFrom = causes.includes('moved') ? (open.standing.hostName ?? open.standing.hostKey) : null;
-  return { close: { id: open.id, moment: when }, open: { standing: next, moment: when, causes, movedFrom } };
+  return { close: { id: open.id, moment: when }, open: { standing, moment: when, causes, movedFrom } };
 }
 
 export function causesOf(before: Standing, after: Standing): Cause[] {

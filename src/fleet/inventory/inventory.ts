@@ -325,7 +325,9 @@ export class Inventory {
   }
 
   #moveInterval(vmId: number, last: Last, now: { next: Standing | undefined; moment: Moment }): void {
-    const { close, open: opened } = step(last, now.next, now.moment);
+    const { learn, close, open: opened } = step(last, now.next, now.moment);
+    if (learn !== undefined)
+      this.database.run('UPDATE interval SET addresses = ? WHERE id = ?', learn.addresses, learn.id);
     if (close !== undefined) {
       const { atMs, observedMs, notBeforeMs, how } = close.moment;
       this.database.run(

@@ -99,10 +99,11 @@ export const LAYOUT: readonly string[] = [
   INSERT INTO interval (vm_id, source_id, host_key, host_name, power_state, vcpus, memory_bytes, disk_bytes, addresses,
       owner, causes, opened_ms, opened_observed_ms, opened_not_before_ms, opened_how)
     SELECT i.vm_id, i.source_id, i.host_key, i.host_name, i.power_state, i.vcpus, i.memory_bytes, i.disk_bytes,
-      (SELECT COUNT(DISTINCT address.value) FROM json_each(vm.facts, '$.nics') nic,
-         json_each(nic.value, '$.addresses') address
+      (SELECT CASE WHEN COUNT(nic.value) > 0 AND COUNT(address.value) = 0 THEN NULL ELSE
+           COUNT(DISTINCT address.value) FILTER (
        WHERE address.value NOT LIKE 'fe80:%' AND address.value NOT LIKE '169.254.%' AND address.value NOT LIKE '127.%'
-         AND address.value <> '::1'),
+         AND address.value <> '::1') END
+       FROM json_each(vm.facts, '$.nics') nic LEFT JOIN json_each(nic.value, '$.addresses') address),
       i.owner, 'shape', i.closed_ms, i.closed_ms, i.closed_ms, 'poll'
     FROM interval i JOIN vm ON vm.id = i.vm_id
     WHERE vm.gone_ms IS NULL AND i.id = (SELECT MAX(id) FROM interval WHERE vm_id = vm.id);
