@@ -29,11 +29,16 @@ export function openApiDocument(routes: readonly ApiRoute[], version: string): J
 
 function operation(route: ApiRoute): Json {
   const success =
-    route.answer === undefined
-      ? { '204': { description: 'done' } }
-      : {
-          [String(route.status ?? 200)]: { description: 'the answer', content: json(schemaOf(route.answer, 'output')) },
-        };
+    route.answerType !== undefined
+      ? { '200': { description: 'the answer', content: { [route.answerType]: { schema: { type: 'string' } } } } }
+      : route.answer === undefined
+        ? { '204': { description: 'done' } }
+        : {
+            [String(route.status ?? 200)]: {
+              description: 'the answer',
+              content: json(schemaOf(route.answer, 'output')),
+            },
+          };
   return {
     operationId: route.name,
     summary: route.summary,

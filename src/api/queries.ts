@@ -59,6 +59,7 @@ export const SearchQuerySchema = v.strictObject({
 });
 
 export const SpanQuerySchema = v.strictObject({ from: v.optional(instant), to: v.optional(instant), limit, after });
+export const HoursQuerySchema = v.strictObject({ from: v.optional(instant), to: v.optional(instant) });
 export const AtQuerySchema = v.strictObject({ time: instant, limit, after });
 
 export const TopQuerySchema = v.strictObject({
@@ -66,7 +67,7 @@ export const TopQuerySchema = v.strictObject({
 });
 
 /** Names of queries that may be given more than once. */
-export const REPEATABLE: ReadonlySet<string> = new Set(['filter']);
+export const REPEATABLE: ReadonlySet<string> = new Set(['filter', 'month']);
 
 export const AddSourceSchema = v.strictObject({
   name: v.string(),
@@ -75,6 +76,12 @@ export const AddSourceSchema = v.strictObject({
   pin: v.optional(v.pipe(v.string(), v.description('SHA-256 of the certificate, 64 hex digits'))),
   allowPower: v.optional(v.boolean()),
   everyMs: v.optional(v.pipe(v.number(), v.integer())),
+  sampleEveryMs: v.optional(v.pipe(v.number(), v.integer(), v.description('how often counters are read; 60,000'))),
+});
+
+export const PaceSchema = v.strictObject({
+  everyMs: v.optional(v.pipe(v.number(), v.integer())),
+  sampleEveryMs: v.optional(v.pipe(v.number(), v.integer())),
 });
 
 export const PowerSchema = v.strictObject({ verb: v.picklist(POWER_VERBS) });

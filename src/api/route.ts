@@ -4,9 +4,11 @@
  */
 import type * as v from 'valibot';
 import type { Fleet } from '#fleet';
+import type { MoneyPort } from './money-port.ts';
 
 export interface ApiContext {
   readonly fleet: Fleet;
+  readonly money: MoneyPort;
   readonly version: string;
   readonly log: (line: string) => void;
 }
@@ -32,6 +34,8 @@ export interface ApiRoute {
   readonly body?: v.GenericSchema;
   /** What a success answers; absent: 204 and nothing. */
   readonly answer?: v.GenericSchema;
+  /** The answer is text of this kind, not JSON. */
+  readonly answerType?: string;
   readonly status?: 200 | 201;
   handle(context: ApiContext, given: Given): unknown;
 }

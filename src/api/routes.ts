@@ -1,12 +1,16 @@
 /** Every call of berth's own API. */
 import * as v from 'valibot';
 import { parseCredentials, vmNumber } from '#fleet';
+import { nowMs } from '#platform';
+import { costRoutes } from './cost-routes.ts';
 import { openApiDocument } from './openapi.ts';
 import {
   AddSourceSchema,
   AtQuerySchema,
   filtersOf,
+  HoursQuerySchema,
   ListQuerySchema,
+  PaceSchema,
   PowerSchema,
   SearchQuerySchema,
   SpanQuerySchema,
@@ -19,6 +23,7 @@ import {
   CountSchema,
   FiguresSchema,
   HostSchema,
+  HostUseSchema,
   IntervalSchema,
   pageOf,
   SightingSchema,
@@ -26,6 +31,8 @@ import {
   UsageSchema,
   VmSchema,
 } from './schemas.ts';
+
+const DAY_MS = 86_400_000;
 
 const sources: readonly ApiRoute[] = [
   route({
@@ -63,6 +70,15 @@ const sources: readonly ApiRoute[] = [
     name: 'refreshSource',
     summary: 'look at a source now',
     handle: ({ fleet }, { parameters }) => fleet.refresh(parameters['name'] ?? ''),
+  }),
+  route({
+    method: 'POST',
+    path: '/berth/v1/sources/{name}/pace',
+    name: 'paceSource',
+    summary: 'how often a source is looked at and its counters are read',
+    body: PaceSchema,
+    answer: SourceSchema,
+    handle: ({ fleet }, { parameters, body }) => fleet.setPace(parameters['name'] ?? '', body),
   }),
   route({
     method: 'DELETE',
@@ -202,11 +218,28 @@ const accounting: readonly ApiRoute[] = [
   }),
 ];
 
+const hostUse: readonly ApiRoute[] = [
+  route({
+    method: 'GET',
+    path: '/berth/v1/fleet/utilization',
+    name: 'fleetUtilization',
+    summary: 'what hosts could, what their VMs used and what was left, hour by hour; a day when no times are given',
+    query: HoursQuerySchema,
+    answer: v.array(HostUseSchema),
+    handle: ({ fleet }, { query }) => {
+      const toMs = query.to ?? nowMs();
+      return fleet.hostUse.hours({ fromMs: query.from ?? toMs - DAY_MS, toMs });
+    },
+  }),
+];
+
 export const apiRoutes: readonly ApiRoute[] = [
   ...sources,
   ...present,
   ...past,
   ...accounting,
+  ...hostUse,
+  ...costRoutes,
   route({
     method: 'GET',
     path: '/berth/v1/openapi.json',

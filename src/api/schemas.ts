@@ -79,6 +79,7 @@ export const IntervalSchema = v.object({
   vcpus: optionalNumber,
   memoryBytes: optionalNumber,
   diskBytes: optionalNumber,
+  addresses: v.pipe(optionalNumber, v.description('how many; null when it was not told')),
   owner: optionalText,
   causes: v.array(text),
   movedFrom: optionalText,
@@ -105,6 +106,8 @@ export const SourceSchema = v.object({
   pin: optionalText,
   allowPower: v.boolean(),
   everyMs: count,
+  sampleEveryMs: count,
+  sampledMs: v.nullable(instant),
   addedMs: instant,
   state: v.picklist(['new', 'up', 'down']),
   sinceMs: instant,
@@ -126,9 +129,42 @@ export const UsageSchema = v.variant('type', [
     tags: v.record(text, text),
     power: v.picklist(['running', 'paused', 'asleep', 'off', 'unknown']),
     disks: v.array(v.object({ class: text, bytes: count })),
+    addresses: count,
   }),
   v.object({ type: v.literal('host'), ...usageOf }),
+  v.object({
+    type: v.literal('consumed'),
+    vm: text,
+    source: text,
+    host: text,
+    amounts: v.pipe(v.record(text, v.pipe(text, v.regex(/^[0-9]+$/))), v.description('whole numbers as text')),
+    start: text,
+    end: text,
+  }),
+  v.object({
+    type: v.literal('gap'),
+    vm: text,
+    kind: v.picklist(['late', 'reset', 'ended', 'device', 'absurd']),
+    start: text,
+    end: text,
+  }),
 ]);
+
+const ShareSchema = v.object({
+  capacity: text,
+  used: text,
+  rest: v.pipe(text, v.description('idle, and what the hypervisor itself needed')),
+  beyond: v.pipe(text, v.description('used beyond the capacity: capacity + beyond = used + rest')),
+});
+
+export const HostUseSchema = v.object({
+  source: text,
+  host: text,
+  start: text,
+  end: text,
+  cpuNs: v.pipe(ShareSchema, v.description('nanoseconds of processor, whole numbers as text')),
+  memoryKibMs: ShareSchema,
+});
 
 export const CheckSchema = v.object({ what: text, verdict: v.picklist(['ok', 'refused', 'absent']), told: text });
 

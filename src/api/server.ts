@@ -6,10 +6,10 @@ import { REPEATABLE } from './queries.ts';
 import type { ApiContext, ApiRoute, Given } from './route.ts';
 import { apiRoutes } from './routes.ts';
 
-/** A source with its credentials has less than a kilobyte. */
-const MOST_BODY_BYTES = 64 * 1024;
+/** A rate card of many versions; a source with its credentials has less than a kilobyte. */
+const MOST_BODY_BYTES = 512 * 1024;
 /** Answers before these are berth's own API; the Docker API has the rest of the socket. */
-const OWN = /^(?:\/v[0-9]+\.[0-9]+)?(\/berth\/v1\/(?:sources|fleet|openapi\.json)(?:\/.*)?)$/;
+const OWN = /^(?:\/v[0-9]+\.[0-9]+)?(\/berth\/v1\/(?:sources|fleet|cost|openapi\.json)(?:\/.*)?)$/;
 
 /** @returns whether the request is of this API and is being answered. */
 export type ApiHandler = (request: IncomingMessage, response: ServerResponse) => boolean;
@@ -44,7 +44,8 @@ async function answer(context: ApiContext, asked: Asked): Promise<void> {
     body: route.body === undefined ? undefined : checked(route.body, jsonOf(body), 'body'),
   };
   const result = await route.handle(context, given);
-  if (route.answer === undefined) asked.response.writeHead(204).end();
+  if (route.answerType !== undefined) sendText(asked.response, route.answerType, String(result));
+  else if (route.answer === undefined) asked.response.writeHead(204).end();
   else send(asked.response, route.status ?? 200, result);
 }
 
@@ -150,6 +151,11 @@ async function readBody(request: IncomingMessage): Promise<Buffer> {
 function send(response: ServerResponse, status: number, body: unknown): void {
   const text = `${JSON.stringify(body)}\n`;
   response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) });
+  response.end(text);
+}
+
+function sendText(response: ServerResponse, type: string, text: string): void {
+  response.writeHead(200, { 'Content-Type': type, 'Content-Length': Buffer.byteLength(text) });
   response.end(text);
 }
 

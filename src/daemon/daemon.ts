@@ -28,6 +28,8 @@ import { EmptyDisks, Volumes } from '#storage';
 import { lockFolder, openRecordStore, type RecordStore } from '#store';
 import { publishBootFiles, sweepBootFiles } from './boot-files.ts';
 import { DaemonMetrics } from './metrics.ts';
+import { costMetrics } from './money/cost-metrics.ts';
+import { MoneyDesk } from './money/desk.ts';
 import { OwnVmNews, ownVms } from './own-vms.ts';
 import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
 import type { DaemonSettings } from './settings.ts';
@@ -134,7 +136,7 @@ export async function startDaemon(
     volumes,
     events,
     accelerator: () => accelerators.summary(),
-    metrics: () => metrics.collect({ engine, counters, templates, startedAtMs }),
+    metrics: () => [...metrics.collect({ engine, counters, templates, startedAtMs }), ...costMetrics(money.summary)],
     log,
     facts: {
       ...hostFacts(),
@@ -160,7 +162,14 @@ export async function startDaemon(
     log,
   });
   fleet.ensureSource({ name: 'berth', url: OWN_URL, allowPower: true });
-  const own = apiHandler({ fleet, version: VERSION, log });
+  const money = await MoneyDesk.open({
+    folder: `${settings.stateFolder}/money`,
+    fleet: `${settings.stateFolder}/fleet.db`,
+    program: installation.moneyProgram,
+    scope: daemonId(records),
+    log,
+  });
+  const own = apiHandler({ fleet, money, version: VERSION, log });
   const server: Server = await serveDocker(context, { path: settings.socket, mode: 0o660 }, own);
   // Known before the first start asks; a start that comes sooner waits for it.
   void build()
@@ -175,6 +184,7 @@ export async function startDaemon(
       server.closeAllConnections();
       // One that fails leaves the others their turn: what they hold must not outlive the daemon.
       const steps: (() => Promise<void> | undefined)[] = [
+        () => money.close(),
         () => fleet.close(),
         () => engine.close(),
         () => templates?.close(),

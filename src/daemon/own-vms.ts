@@ -1,6 +1,6 @@
 /** The engine's VMs as the fleet's driver for berth itself asks for them. */
 import { BerthError } from '#base';
-import { type Engine, isUp, type Vm, type VmState } from '#engine';
+import { type Engine, isUp, type Vm, type VmState, type VmUsage } from '#engine';
 import type { OwnVms, PowerVerb } from '#fleet';
 import { files, hostFacts, hostUptimeMs, nowMs, startTimer } from '#platform';
 
@@ -89,11 +89,7 @@ export async function ownVms({ engine, news, version, qemuVersion }: OwnVmParts)
         throw new BerthError('not_found', 'vm.not_found', `berth has no VM ${nativeId.slice(0, 12)}`);
       await actions[verb]?.(vm);
     },
-    samples: async () => {
-      const running = engine.list().filter((vm) => isUp(vm.record.state));
-      const samples = await Promise.all(running.map(sampleOf));
-      return samples.flatMap((sample) => sample ?? []);
-    },
+    samples: () => samplesOf(engine.list().filter((vm) => isUp(vm.record.state))),
   };
 }
 
@@ -152,17 +148,49 @@ function factsOf(vm: Vm, place: { hostName: string; diskBytes: (vm: Vm) => numbe
   };
 }
 
-async function sampleOf(vm: Vm): Promise<Awaited<ReturnType<OwnVms['samples']>>[number] | undefined> {
-  const usage = await vm.usage().catch(() => undefined);
-  if (usage === undefined) return undefined;
+type OwnSample = Awaited<ReturnType<OwnVms['samples']>>[number];
+
+/**
+ * All that have a machine, seen from outside. Memory is the host's: what is a VM's alone, and its even part of the template's
+ * pages that all clones of one shape have in common, so that the parts add up to what is taken.
+ */
+async function samplesOf(vms: readonly Vm[]): Promise<OwnSample[]> {
+  const usages = await Promise.all(
+    vms.map(async (vm) => ({ vm, usage: await vm.usageFromOutside().catch(() => undefined) })),
+  );
+  const groups = new Map<string, { members: number; largestBytes: number }>();
+  for (const { vm, usage } of usages) {
+    const bytes = usage?.memory?.templateSharedBytes ?? 0;
+    if (bytes === 0) continue;
+    const group = groups.get(shapeOf(vm)) ?? { members: 0, largestBytes: 0 };
+    const largestBytes = Math.max(group.largestBytes, bytes);
+    groups.set(shapeOf(vm), { members: group.members + 1, largestBytes });
+  }
+  return usages.flatMap(({ vm, usage }) => {
+    // Its process is gone: what is left of it says 0, which no machine that runs ever does.
+    if (usage === undefined || usage.cpuUserNs + usage.cpuSystemNs === 0) return [];
+    const group = (usage.memory?.templateSharedBytes ?? 0) > 0 ? groups.get(shapeOf(vm)) : undefined;
+    const sharedBytes = group === undefined ? 0 : group.largestBytes / group.members;
+    return [sampleOf(vm, usage, sharedBytes)];
+  });
+}
+
+/** Clones have their template in common exactly when their shape is the same. */
+function shapeOf({ record: { spec } }: Vm): string {
+  return `${spec.vcpus}/${spec.memoryBytes}`;
+}
+
+function sampleOf(vm: Vm, usage: VmUsage, sharedBytes: number): OwnSample {
+  const { machine, id } = vm.record;
   const whole = (value: number | undefined): bigint | null => (value === undefined ? null : BigInt(Math.trunc(value)));
   const sum = (key: 'readBytes' | 'writtenBytes' | 'readOperations' | 'writeOperations'): bigint =>
     usage.disks.reduce((total, disk) => total + BigInt(disk[key]), 0n);
   return {
-    nativeId: vm.record.id,
+    nativeId: id,
     atMs: usage.atMs,
+    run: machine === undefined ? null : `${machine.pid}.${machine.startTicks}`,
     cpuNanoseconds: whole(usage.cpuUserNs + usage.cpuSystemNs),
-    memoryUsedBytes: whole(usage.guest?.usedBytes ?? usage.memory?.residentBytes),
+    memoryUsedBytes: whole(usage.memory === undefined ? undefined : usage.memory.uniqueBytes + sharedBytes),
     diskReadBytes: sum('readBytes'),
     diskWrittenBytes: sum('writtenBytes'),
     diskReads: sum('readOperations'),

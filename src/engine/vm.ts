@@ -419,6 +419,12 @@ export class Vm {
     return sources === undefined ? undefined : await usageOf(sources);
   }
 
+  /** The same without asking the guest, which would keep it awake: for those who ask all the time. */
+  async usageFromOutside(): Promise<VmUsage | undefined> {
+    const sources = this.#usageSources();
+    return sources === undefined ? undefined : await usageOf({ ...sources, link: undefined });
+  }
+
   /** The part of `usage` that says where its memory is. */
   async memory(): Promise<{ readonly guestUsedBytes: number | undefined; readonly host: HostMemory | undefined }> {
     const { machine, link } = this.#usageSources() ?? {};

@@ -65,6 +65,8 @@ export interface DriverSession {
   readonly events?: EventFacet;
   readonly power?: PowerFacet;
   readonly samples?: SampleFacet;
+  /** Instead of `samples`. */
+  readonly periods?: PeriodFacet;
   readonly history?: HistoryFacet;
 }
 
@@ -90,12 +92,16 @@ export interface PowerFacet {
   act(verb: PowerVerb, nativeId: string): Promise<void>;
 }
 
-/** Counters since the VM started; null where the hypervisor does not say. */
+/** Counters since the run began; null where the hypervisor does not say. */
 export interface VmSample {
   readonly nativeId: string;
   readonly atMs: number;
+  /** Names the run that the counters began with: another name, and they began anew. Null when the hypervisor has none. */
+  readonly run: string | null;
+  /** Where counters go over their top; absent where they never do. */
+  readonly counterBits?: 32 | 64;
   readonly cpuNanoseconds: bigint | null;
-  /** What the guest uses, else what it was given. */
+  /** What the guest uses, else what it was given. A gauge: it says how it is now. */
   readonly memoryUsedBytes: bigint | null;
   readonly diskReadBytes: bigint | null;
   readonly diskWrittenBytes: bigint | null;
@@ -106,8 +112,29 @@ export interface VmSample {
 }
 
 export interface SampleFacet {
-  /** All running VMs in as few calls as the hypervisor allows. */
+  /** All VMs that have a machine, paused ones too, in as few calls as the hypervisor allows. */
   read(): Promise<readonly VmSample[]>;
+}
+
+/** What a VM consumed in a stretch of time that the hypervisor measured itself; null where it does not say. */
+export interface VmPeriod {
+  readonly nativeId: string;
+  /** Our clock, as well as it is known. */
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly cpuNanoseconds: bigint | null;
+  /** On average. */
+  readonly memoryUsedBytes: bigint | null;
+  readonly diskReadBytes: bigint | null;
+  readonly diskWrittenBytes: bigint | null;
+  readonly receivedBytes: bigint | null;
+  readonly sentBytes: bigint | null;
+}
+
+/** For hypervisors without counters. */
+export interface PeriodFacet {
+  /** Who runs, and whole periods of them that ended after `sinceMs`, as far back as they are kept, in their order. */
+  read(sinceMs: number): Promise<{ readonly running: readonly string[]; readonly periods: readonly VmPeriod[] }>;
 }
 
 /** Something the hypervisor remembers from before berth looked. */

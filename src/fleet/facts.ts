@@ -134,6 +134,16 @@ function parse<Schema extends v.GenericSchema>(schema: Schema, value: unknown, w
   throw new BerthError('invalid', 'fleet.facts', `the source describes ${what} wrongly: ${problems.join('; ')}`);
 }
 
+/**
+ * How many addresses others can reach it by: those of a link alone and of the loop cost nobody anything. Null when it has
+ * network cards and of none an address is told: most hypervisors know them of guests that run only.
+ */
+export function addressCountOf({ nics }: VmFacts): number | null {
+  const all = nics.flatMap((nic) => nic.addresses.map((address) => address.toLowerCase().replace(/[/%].*$/, '')));
+  if (all.length === 0 && nics.length > 0) return null;
+  return new Set(all.filter((address) => !/^(fe[89ab][0-9a-f]:|169\.254\.|127\.|::1$)/.test(address))).size;
+}
+
 /** Bytes of all disks; null when no disk says. */
 export function diskBytesOf(facts: VmFacts): number | null {
   const known = facts.disks.flatMap((disk) => (disk.capacityBytes === null ? [] : [disk.capacityBytes]));

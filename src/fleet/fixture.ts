@@ -1,4 +1,5 @@
 /** A VM for tests, whole, with what the test is about replaced. */
+import type { VmSample } from './driver.ts';
 import type { VmFacts } from './facts.ts';
 
 export function someVm(changes: Partial<VmFacts>): VmFacts {
@@ -18,6 +19,24 @@ export function someVm(changes: Partial<VmFacts>): VmFacts {
     tags: [],
     createdAtMs: null,
     virtualization: { mode: 'virtio', accelerator: 'kvm', paravirtual: [], emulated: [] },
+    ...changes,
+  };
+}
+
+/** A reading of counters for tests: nothing is told but what the test says. */
+export function someSample(changes: Partial<VmSample>): VmSample {
+  return {
+    nativeId: 'vm-1',
+    atMs: 60_000,
+    run: '1',
+    cpuNanoseconds: null,
+    memoryUsedBytes: null,
+    diskReadBytes: null,
+    diskWrittenBytes: null,
+    diskReads: null,
+    diskWrites: null,
+    receivedBytes: null,
+    sentBytes: null,
     ...changes,
   };
 }

@@ -5,8 +5,10 @@
 import { BerthError } from '#base';
 import { nowMs, sleep } from '#platform';
 import { asBerthError, SourceLoop } from './collector/source-loop.ts';
+import { ConsumptionTable } from './consumption/consumption-table.ts';
 import type { Credentials, DriverSession, FleetDriver, PowerVerb, SourceTarget, VmSample } from './driver.ts';
 import { HistoryQueries } from './inventory/history-queries.ts';
+import { HostUseQueries } from './inventory/host-use.ts';
 import { Inventory } from './inventory/inventory.ts';
 import { FleetQueries, vmNumber } from './inventory/queries.ts';
 import { type Source, SourceTable } from './inventory/sources.ts';
@@ -16,6 +18,8 @@ import { Vault } from './vault.ts';
 /** Without events changes are found by looking this often. */
 const DEFAULT_EVERY_MS = 30_000;
 const LEAST_EVERY_MS = 1_000;
+/** An hour has sixty readings: one that is missed is a minute that is not known. */
+const DEFAULT_SAMPLE_EVERY_MS = 60_000;
 const TEST_DEADLINE_MS = 60_000;
 
 export interface FleetParts {
@@ -34,6 +38,7 @@ export interface AddSource {
   readonly pin?: string | undefined;
   readonly allowPower?: boolean | undefined;
   readonly everyMs?: number | undefined;
+  readonly sampleEveryMs?: number | undefined;
 }
 
 export interface Check {
@@ -60,8 +65,10 @@ export class Fleet {
   readonly queries: FleetQueries;
   readonly past: HistoryQueries;
   readonly usage: UsageFacts;
+  readonly hostUse: HostUseQueries;
   readonly #parts: FleetParts;
   readonly #inventory: Inventory;
+  readonly #consumption: ConsumptionTable;
   readonly #sources: SourceTable;
   readonly #vault: Vault;
   readonly #loops = new Map<number, SourceLoop>();
@@ -70,10 +77,12 @@ export class Fleet {
     this.#parts = parts;
     this.#inventory = inventory;
     this.#vault = vault;
+    this.#consumption = new ConsumptionTable(inventory.database);
     this.#sources = new SourceTable(inventory.database);
     this.queries = new FleetQueries(inventory.database);
     this.past = new HistoryQueries(inventory.database);
     this.usage = new UsageFacts(inventory.database);
+    this.hostUse = new HostUseQueries(inventory.database);
   }
 
   static async open(parts: FleetParts): Promise<Fleet> {
@@ -106,6 +115,7 @@ export class Fleet {
         pin: given.pin ?? null,
         allowPower: given.allowPower ?? false,
         everyMs: given.everyMs ?? DEFAULT_EVERY_MS,
+        sampleEveryMs: given.sampleEveryMs ?? DEFAULT_SAMPLE_EVERY_MS,
       },
       nowMs(),
     );
@@ -139,6 +149,23 @@ export class Fleet {
     this.#loops.get(this.#sources.named(name).id)?.askForLook();
   }
 
+  /** How often a source is looked at and its counters are read, from the next time on. @throws source.invalid, source.not_found */
+  setPace(
+    name: string,
+    pace: { readonly everyMs?: number | undefined; readonly sampleEveryMs?: number | undefined },
+  ): Source {
+    const source = this.#sources.named(name);
+    const problems = paceProblems(pace);
+    if (problems.length > 0)
+      throw new BerthError('invalid', 'source.invalid', `source ${name} cannot be paced so: ${problems.join('; ')}`);
+    this.#sources.setPace(source.id, {
+      everyMs: pace.everyMs ?? source.everyMs,
+      sampleEveryMs: pace.sampleEveryMs ?? source.sampleEveryMs,
+    });
+    this.refresh(name);
+    return this.#sources.named(name);
+  }
+
   /** A session of its own, and what works in it. Never throws for what the source does. @throws source.not_found */
   async testSource(name: string): Promise<readonly Check[]> {
     const source = this.#sources.named(name);
@@ -169,7 +196,7 @@ export class Fleet {
       const facets = {
         events: session.events,
         'power verbs': session.power,
-        counters: session.samples,
+        counters: session.samples ?? session.periods,
         'past events': session.history,
       };
       for (const [what, facet] of Object.entries(facets))
@@ -256,8 +283,7 @@ export class Fleet {
       problems.push('a password does not belong into a URL: use --credentials-file');
     if (given.pin !== undefined && !/^[0-9a-f]{64}$/.test(given.pin))
       problems.push('the pin is not 64 hex digits of SHA-256');
-    if (given.everyMs !== undefined && given.everyMs < LEAST_EVERY_MS)
-      problems.push(`looking more often than each ${LEAST_EVERY_MS} ms`);
+    problems.push(...paceProblems(given));
     if (problems.length === 0 && url !== null && driver !== undefined) return { driver, url };
     throw new BerthError(
       'invalid',
@@ -269,6 +295,7 @@ export class Fleet {
   #startLoop(source: Source): void {
     const loop = new SourceLoop(source, {
       inventory: this.#inventory,
+      consumption: this.#consumption,
       sources: this.#sources,
       driver: this.#driverNamed(source.driver),
       target: () => this.#targetOf(source),
@@ -303,6 +330,14 @@ export class Fleet {
       credentials: sealed === undefined ? undefined : this.#vault.unseal(sealed, bindingOf(source.name, source.url)),
     };
   }
+}
+
+function paceProblems(pace: Pick<AddSource, 'everyMs' | 'sampleEveryMs'>): string[] {
+  const isFast = (ms: number | undefined): boolean => ms !== undefined && ms < LEAST_EVERY_MS;
+  return [
+    ...(isFast(pace.everyMs) ? [`looking more often than each ${LEAST_EVERY_MS} ms`] : []),
+    ...(isFast(pace.sampleEveryMs) ? [`reading counters more often than each ${LEAST_EVERY_MS} ms`] : []),
+  ];
 }
 
 function bindingOf(name: string, url: string): string {

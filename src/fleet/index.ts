@@ -25,5 +25,5 @@ export {
   vmNumber,
 } from './inventory/queries.ts';
 export type { Source } from './inventory/sources.ts';
-export type { UsageFact } from './inventory/usage-facts.ts';
+export { openUsageHistory, type UsageFact } from './inventory/usage-facts.ts';
 export { parseCredentials } from './vault.ts';

@@ -7,12 +7,13 @@ export { readCsv } from './focus/read-csv.ts';
 export { berthModel } from './focus/rules.ts';
 export { type ModelVerdict, runModel } from './focus/run-model.ts';
 export { focusCsv, focusJson, focusParquet } from './focus/write-table.ts';
+export type { Ledger } from './ledger/ledger.ts';
 export { openLedger } from './ledger/open-ledger.ts';
 export type { RateCard } from './rate-card/card.ts';
 export { loadRateCard } from './rate-card/parse-card.ts';
 export type { Selector } from './rate-card/selector.ts';
-export { rate } from './rating/rate.ts';
-export { budgetStates } from './reports/budgets.ts';
+export { type Rating, rate } from './rating/rate.ts';
+export { type BudgetState, budgetStates } from './reports/budgets.ts';
 export { type Comparison, compare } from './reports/compare.ts';
 export { spreadsheetLine } from './reports/csv.ts';
 export { deliverAlerts } from './reports/deliver-alerts.ts';
@@ -21,6 +22,7 @@ export { forecast, knownAt } from './reports/forecast.ts';
 export { monthPage } from './reports/html/page.ts';
 export {
   COST_PARTS,
+  type CostParts,
   DIMENSIONS,
   type Dimension,
   type Report,

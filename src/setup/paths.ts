@@ -26,6 +26,8 @@ export interface Installation {
   readonly daemonFolder: string;
   /** The daemon's program in it. */
   readonly daemon: string;
+  /** The program that reckons for it. */
+  readonly moneyProgram: string;
   /** Written last: newer than every source when nothing is to do. */
   readonly ready: string;
 }
@@ -47,6 +49,7 @@ export function installationAt(root: string): Installation {
     cli: `${build}/cli`,
     daemonFolder: `${build}/daemon`,
     daemon: `${build}/daemon/main.mjs`,
+    moneyProgram: `${build}/daemon/money.mjs`,
     ready: `${build}/ready`,
   };
 }

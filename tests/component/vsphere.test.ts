@@ -2,8 +2,11 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { type SourceTarget, vsphereDriver } from '#fleet';
+import { ConsumptionTable } from '../../src/fleet/consumption/consumption-table.ts';
 import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
 import type { VmChange } from '../../src/fleet/driver.ts';
+import { Inventory } from '../../src/fleet/inventory/inventory.ts';
+import { SourceTable } from '../../src/fleet/inventory/sources.ts';
 import { type RunningVcsim, startVcsim, VCSIM_CREDENTIALS } from '../harness/vcsim.ts';
 import { eventually } from '../harness/vm-client.ts';
 
@@ -76,6 +79,63 @@ describe('what only vSphere has', () => {
     assert.match(vm?.nics[0]?.mac ?? '', /^00:0c:29/);
     assert.equal(vm?.virtualization.accelerator, 'vmx');
     await session.close();
+  });
+
+  test('what vSphere measured in periods of 20 s is counted once, however often it is read', async () => {
+    const small = await startVcsim(1, 3);
+    const session = await vsphereDriver.open(targetOf(small), AbortSignal.timeout(20_000));
+    try {
+      if (session.periods === undefined) throw new Error('vSphere measures by itself');
+      const { vms } = await snapshotOf(session);
+      const inventory = Inventory.open(':memory:');
+      const table = new ConsumptionTable(inventory.database);
+      const fresh = { name: 'vc', url: 'vsphere://x/', driver: 'vsphere', sealedSecret: null, pin: null };
+      const paces = { allowPower: false, everyMs: 30_000, sampleEveryMs: 60_000 };
+      const now = Date.now();
+      const sourceId = new SourceTable(inventory.database).add({ ...fresh, ...paces }, now - 600_000).id;
+      const lookedMs = now - 600_000;
+      inventory.apply({
+        sourceId,
+        observation: { kind: 'snapshot', vms, unread: [], isComplete: true },
+        hosts: [],
+        moment: { how: 'poll', atMs: lookedMs, observedMs: lookedMs, notBeforeMs: lookedMs },
+      });
+      const counted = (): bigint[] =>
+        inventory.database
+          .all<{ ns: string }>('SELECT CAST(SUM(cpu_ns) AS TEXT) AS ns FROM consumed GROUP BY vm_id ORDER BY vm_id')
+          .map((row) => BigInt(row.ns));
+      const round = { sourceId, nowMs: now, everyMs: 60_000 };
+      const first = await session.periods.read(lookedMs - 120_000);
+      assert.deepEqual([...first.running].sort(), vms.map((vm) => vm.nativeId).sort());
+      for (const vm of vms) {
+        const periods = first.periods.filter((one) => one.nativeId === vm.nativeId);
+        assert.ok(periods.length >= 30, `${periods.length} periods`);
+        for (const [at, one] of periods.entries()) {
+          assert.equal(one.endMs - one.startMs, 20_000);
+          assert.ok(at === 0 || one.startMs === periods[at - 1]?.endMs, 'one after another');
+          assert.ok(one.endMs <= Date.now() + 1_000);
+        }
+      }
+      table.takePeriods(round, first.periods);
+      const sums = vms.map((vm) =>
+        first.periods
+          .filter((one) => one.nativeId === vm.nativeId && one.startMs >= lookedMs - 10_000)
+          .reduce((sum, one) => sum + (one.cpuNanoseconds ?? 0n), 0n),
+      );
+      assert.deepEqual(counted().sort(), sums.sort());
+      assert.ok(sums.every((sum) => sum > 0n));
+      // vcsim tells other figures each time it is asked: those of periods that are known change nothing.
+      table.takePeriods(
+        round,
+        (await session.periods.read(lookedMs)).periods.filter((one) => one.endMs <= now - 20_000),
+      );
+      assert.deepEqual(counted().sort(), sums.sort());
+      assert.equal(inventory.database.get<{ n: number }>('SELECT COUNT(*) AS n FROM gap')?.n, 0);
+      inventory.close();
+    } finally {
+      await session.close();
+      await small.kill();
+    }
   });
 
   test('a certificate nobody signed is refused with its fingerprint, a pinned one is taken, another pin is not', async () => {

@@ -18,6 +18,7 @@ const fresh = {
   pin: null,
   allowPower: false,
   everyMs: 1_000,
+  sampleEveryMs: 60_000,
 };
 const sourceId = sources.list()[0]?.id ?? sources.add(fresh, 0).id;
 const last =

@@ -2,12 +2,13 @@
 import { type Options, usageError } from '../command-line.ts';
 import type { Verb, VerbContext } from '../verb.ts';
 import { closeMonth, rateMonths } from './cost/booking.ts';
+import { manageCard, manageLedger, showStatus } from './cost/daemon.ts';
 import { exportFocus, validateFocus } from './cost/exporting.ts';
 import { ingestSamples } from './cost/ingest.ts';
 import { writePage } from './cost/page.ts';
 import { checkCard, compareCards, explainCost, forecastCost, reportCost, watchBudgets } from './cost/reporting.ts';
 
-type Action = (context: VerbContext, options: Options) => Promise<number>;
+type Action = (context: VerbContext, options: Options, words: readonly string[]) => Promise<number>;
 
 const ACTIONS: Readonly<Record<string, Action>> = {
   check: checkCard,
@@ -22,6 +23,9 @@ const ACTIONS: Readonly<Record<string, Action>> = {
   validate: validateFocus,
   html: writePage,
   ingest: ingestSamples,
+  card: manageCard,
+  ledger: manageLedger,
+  status: showStatus,
 };
 
 export const cost: Verb = {
@@ -40,7 +44,11 @@ export const cost: Verb = {
       '  export     a FOCUS file of a month, with its schema beside it\n' +
       '  validate   check a FOCUS file (CSV); exit code 1 when it breaks a rule\n' +
       '  html       a month as one file with charts\n' +
-      '  ingest     put the counters of a usage file into a sample store',
+      '  ingest     put the counters of a usage file into a sample store\n' +
+      '  card       set FILE, show, rm: the card by which the daemon itself rates, every hour\n' +
+      '  ledger     set FILE, rm: the daemon’s ledger; FILE holds a PostgreSQL address\n' +
+      '  status     what the daemon has rated\n\n' +
+      'Without --card, --usage and --ledger, report, rate, close and html are about the daemon’s own ledger.',
     flags: [
       { flags: '--card <FILE>', about: 'the rate card (YAML)' },
       { flags: '--usage <FILE>', about: 'usage facts (JSON lines) instead of the fleet’s history' },
@@ -73,8 +81,10 @@ export const cost: Verb = {
       { flags: '--csv', about: 'as comma-separated values' },
     ],
     least: 1,
-    most: 1,
+    most: 3,
     examples: [
+      'berth cost card set house.yaml',
+      'berth cost report --by project,vm',
       'berth cost report --card house.yaml --month 2026-11 --by project,owner',
       'berth cost report --card house.yaml --usage usage.jsonl --month 2026-11 --by vm',
       'berth cost explain --card house.yaml --usage usage.jsonl --month 2026-11 --vm web',
@@ -82,9 +92,11 @@ export const cost: Verb = {
       'berth cost report --ledger house.db --month 2026-11 --by day --zone Europe/Berlin',
     ],
   },
-  run: (context, options, [action = '']) => {
+  run: (context, options, [action = '', ...words]) => {
     const chosen = Object.hasOwn(ACTIONS, action) ? ACTIONS[action] : undefined;
     if (chosen === undefined) throw usageError(`unknown command: berth cost ${action}`, 'see "berth cost --help"');
-    return chosen(context, options);
+    if (words.length > 0 && action !== 'card' && action !== 'ledger')
+      throw usageError(`berth cost ${action} takes no "${words[0]}"`, 'see "berth cost --help"');
+    return chosen(context, options, words);
   },
 };

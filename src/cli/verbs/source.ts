@@ -1,4 +1,4 @@
-/** `source add|ls|test|refresh|rm`. */
+/** `source add|ls|test|refresh|pace|rm`. */
 import type { Check, Source } from '#fleet';
 import { nowMs } from '#platform';
 import { type Options, usageError } from '../command-line.ts';
@@ -16,6 +16,7 @@ const ACTIONS: Readonly<Record<string, { words: number; run: Action }>> = {
   ls: { words: 0, run: list },
   test: { words: 1, run: tryOut },
   refresh: { words: 1, run: refresh },
+  pace: { words: 1, run: pace },
   rm: { words: 1, run: remove },
 };
 
@@ -23,13 +24,14 @@ const BASE = '/berth/v1/sources';
 
 export const source: Verb = {
   shape: {
-    usage: 'add|ls|test|refresh|rm [OPTIONS] ...',
+    usage: 'add|ls|test|refresh|pace|rm [OPTIONS] ...',
     about:
       'Hypervisors whose VMs berth knows, beside its own.\n\n' +
       '  add NAME URL   begin to look at one: qemu:///system, qemu+ssh://root@host/system, xl+ssh://root@host/\n' +
       '  ls             list them, and whether they answer\n' +
       '  test NAME      what works there, and what is refused and why; exit code 1 when it is not reached\n' +
       '  refresh NAME   look now\n' +
+      '  pace NAME      how often it is looked at (--every) and its counters are read (--sample-every)\n' +
       '  rm NAME        forget one; the history of its VMs stays',
     flags: [
       { flags: '--credentials-file <FILE>', about: 'add: {"user": ..., "password": ...}, or both on a line each' },
@@ -37,7 +39,8 @@ export const source: Verb = {
       { flags: '--user <NAME>', about: 'add: this user; the password is asked for without the two above' },
       { flags: '--pin <sha256:HEX>', about: 'add: trust this certificate, and no other' },
       { flags: '--allow-power', about: 'add: permit start, stop and the like; without it the source is only read' },
-      { flags: '--every <SECONDS>', about: 'add: look this often where there are no events (30)' },
+      { flags: '--every <SECONDS>', about: 'add, pace: look this often where there are no events (30)' },
+      { flags: '--sample-every <SECONDS>', about: 'add, pace: read counters this often (60)' },
       ...LISTING_FLAGS,
     ],
     least: 1,
@@ -62,7 +65,7 @@ export const source: Verb = {
 const pathOf = (name: string, action = ''): string => `${BASE}/${encodeURIComponent(name)}${action}`;
 
 async function add({ engine, env, out }: VerbContext, options: Options, [name = '', url = '']: readonly string[]) {
-  const seconds = options.number('every');
+  const [seconds, sampleSeconds] = [options.number('every'), options.number('sample-every')];
   const pin = options
     .text('pin')
     ?.replace(/^sha256:/i, '')
@@ -75,6 +78,7 @@ async function add({ engine, env, out }: VerbContext, options: Options, [name = 
     pin,
     allowPower: options.flag('allow-power'),
     everyMs: seconds === undefined ? undefined : seconds * 1_000,
+    sampleEveryMs: sampleSeconds === undefined ? undefined : sampleSeconds * 1_000,
   };
   const made = await engine.call<Source>('POST', BASE, { json });
   await out(`${made.name}\n`);
@@ -101,6 +105,18 @@ async function tryOut({ engine, out }: VerbContext, options: Options, [name = ''
 
 async function refresh({ engine, out }: VerbContext, _options: Options, [name = '']: readonly string[]) {
   await engine.call('POST', pathOf(name, '/refresh'));
+  await out(`${name}\n`);
+  return 0;
+}
+
+async function pace({ engine, out }: VerbContext, options: Options, [name = '']: readonly string[]) {
+  const { every, sampleEvery } = { every: options.number('every'), sampleEvery: options.number('sample-every') };
+  if (every === undefined && sampleEvery === undefined)
+    throw usageError('berth source pace takes --every, --sample-every or both', 'see "berth source --help"');
+  const inMs = (seconds: number | undefined): number | undefined =>
+    seconds === undefined ? undefined : seconds * 1_000;
+  const json = { everyMs: inMs(every), sampleEveryMs: inMs(sampleEvery) };
+  await engine.call('POST', pathOf(name, '/pace'), { json });
   await out(`${name}\n`);
   return 0;
 }

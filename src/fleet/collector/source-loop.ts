@@ -10,6 +10,7 @@
  */
 import { BerthError, messageOf } from '#base';
 import { monotonicMs, nowMs, sleep } from '#platform';
+import type { ConsumptionTable } from '../consumption/consumption-table.ts';
 import type { DriverSession, FleetDriver, SourceTarget, VmChange } from '../driver.ts';
 import type { HypervisorHost, VmFacts } from '../facts.ts';
 import type { Moment } from '../inventory/intervals.ts';
@@ -26,9 +27,14 @@ const SURE_EVERY_MS = 5 * 60_000;
 /** A collector that died gives its sources up after this; a living one renews in each turn of its loop. */
 export const LEASE_MS = 30_000;
 const RENEW_MS = 10_000;
+/** Written in one piece: some milliseconds in which nothing else is done. */
+const SAMPLES_AT_ONCE = 200;
+/** Longer than that no hypervisor keeps what it measured in short periods. */
+const PERIODS_KEPT_MS = 3_600_000;
 
 export interface LoopParts {
   readonly inventory: Inventory;
+  readonly consumption: ConsumptionTable;
   readonly sources: SourceTable;
   readonly driver: FleetDriver;
   /** Read anew at each try: credentials may have been replaced. @throws what the vault throws. */
@@ -45,6 +51,10 @@ export class SourceLoop {
   #mailbox = new Mailbox();
   #session: DriverSession | undefined;
   #done: Promise<void> = Promise.resolve();
+  /** Readings under way; never rejects. */
+  #sampling: Promise<void> | undefined;
+  /** Why counters could not be read last time: said once. */
+  #samplingProblem = '';
   /** Native ids that events told of during the look that is under way. */
   #overtaken: Set<string> | undefined;
 
@@ -75,6 +85,11 @@ export class SourceLoop {
 
   askForLook(): void {
     this.#mailbox.askForLook();
+  }
+
+  /** Read anew each time: it may be set while the loop runs. */
+  get #pace(): Source {
+    return this.#parts.sources.get(this.source.id);
   }
 
   get #isStopping(): boolean {
@@ -132,22 +147,33 @@ export class SourceLoop {
     } finally {
       this.#session = undefined;
       await session.close();
+      await this.#sampling;
     }
   }
 
   async #listen(session: DriverSession, mailbox: Mailbox): Promise<void> {
-    const everyMs = session.events === undefined ? this.source.everyMs : Math.max(SURE_EVERY_MS, this.source.everyMs);
     let nextLook = monotonicMs();
+    // After the first look: until then nobody knows whose counters they are.
+    let nextSample = Number.POSITIVE_INFINITY;
     for (;;) {
-      const dueMs = nextLook - monotonicMs();
-      const wake = dueMs <= 0 ? 'look' : await mailbox.next(Math.min(dueMs, RENEW_MS));
+      const dueMs = Math.min(nextLook, nextSample) - monotonicMs();
+      const wake = nextLook <= monotonicMs() ? 'look' : await mailbox.next(Math.min(dueMs, RENEW_MS));
       if (wake === 'over' || this.#isStopping) return;
       if (!this.#renewLease())
         throw new BerthError('conflict', 'fleet.lease_lost', 'another collector has this source');
       if (wake === 'change') for (const change of mailbox.take()) this.#write(change);
       else if (wake === 'look') {
         await this.#look(session);
-        nextLook = monotonicMs() + everyMs;
+        const { everyMs } = this.#pace;
+        nextLook = monotonicMs() + (session.events === undefined ? everyMs : Math.max(SURE_EVERY_MS, everyMs));
+        nextSample = Math.min(nextSample, monotonicMs());
+      }
+      if (nextSample <= monotonicMs()) {
+        // Not waited for: a host that is slow to count must not hold its events up.
+        this.#sampling ??= this.#sample(session).finally(() => {
+          this.#sampling = undefined;
+        });
+        nextSample = monotonicMs() + this.#pace.sampleEveryMs;
       }
     }
   }
@@ -213,6 +239,30 @@ export class SourceLoop {
     this.#parts.inventory.setSourceState(this.source.id, 'up', { moment: this.#moment('poll') });
   }
 
+  /** Reads and keeps counters. What fails is a gap that the next reading finds. */
+  async #sample(session: DriverSession): Promise<void> {
+    const { consumption, holder, log } = this.#parts;
+    const round = () => ({ sourceId: this.source.id, holder, nowMs: nowMs(), everyMs: this.#pace.sampleEveryMs });
+    try {
+      if (session.samples !== undefined) {
+        const samples = await session.samples.read();
+        await inPieces(samples, (piece) => consumption.take(round(), piece));
+        consumption.finish(round(), new Set(samples.map((one) => one.nativeId)));
+      } else if (session.periods !== undefined) {
+        const sinceMs = Math.max(consumption.countedUntil(this.source.id) ?? 0, nowMs() - PERIODS_KEPT_MS);
+        const { running, periods } = await session.periods.read(sinceMs);
+        await inPieces(periods, (piece) => consumption.takePeriods(round(), piece));
+        consumption.finish(round(), new Set(running));
+      }
+      this.#samplingProblem = '';
+    } catch (error) {
+      const problem = messageOf(error);
+      if (!this.#isStopping && this.#session === session && problem !== this.#samplingProblem)
+        log(`source ${this.source.name}: its counters could not be read: ${problem}`);
+      this.#samplingProblem = problem;
+    }
+  }
+
   #moment(how: Moment['how']): Moment {
     const atMs = nowMs();
     const lookedMs = this.#parts.sources.get(this.source.id).okMs ?? atMs;
@@ -233,6 +283,13 @@ export class SourceLoop {
       moment: this.#moment('poll'),
       problem: { kind, code, message, hint },
     });
+  }
+}
+
+async function inPieces<T>(all: readonly T[], write: (piece: readonly T[]) => void): Promise<void> {
+  for (let at = 0; at < all.length; at += SAMPLES_AT_ONCE) {
+    write(all.slice(at, at + SAMPLES_AT_ONCE));
+    await sleep(0);
   }
 }
 

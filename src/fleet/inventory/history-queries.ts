@@ -12,6 +12,7 @@ export interface IntervalListing {
   readonly vcpus: number | null;
   readonly memoryBytes: number | null;
   readonly diskBytes: number | null;
+  readonly addresses: number | null;
   readonly owner: string | null;
   readonly causes: readonly string[];
   readonly movedFrom: string | null;
@@ -56,6 +57,7 @@ interface Row {
   readonly vcpus: number | null;
   readonly memory_bytes: number | null;
   readonly disk_bytes: number | null;
+  readonly addresses: number | null;
   readonly owner: string | null;
   readonly causes: string;
   readonly moved_from: string | null;
@@ -155,6 +157,7 @@ function listingOf(row: Row): IntervalListing {
     vcpus: row.vcpus,
     memoryBytes: row.memory_bytes,
     diskBytes: row.disk_bytes,
+    addresses: row.addresses,
     owner: row.owner,
     causes: row.causes.split(','),
     movedFrom: row.moved_from,

@@ -10,6 +10,7 @@ const standing: Standing = {
   vcpus: 1,
   memoryBytes: 1,
   diskBytes: null,
+  addresses: 0,
   owner: null,
 };
 const at = (ms: number, observedMs = ms): Moment => ({ how: 'event', atMs: ms, observedMs, notBeforeMs: 0 });
@@ -50,4 +51,19 @@ test('who has the word: a source that answers, then the oldest sighting', () => 
   assert.equal(word(claim(1, false, 9), claim(2, false, 5)), 2);
   assert.equal(word(claim(2, true, 5), claim(1, true, 5)), 1);
   assert.equal(word(), undefined);
+});
+
+test('addresses that are told a moment after the start were there from the start; later they are another shape', () => {
+  const silent: OpenInterval = { id: 5, standing: { ...standing, addresses: null }, openedMs: 1_000 };
+  assert.deepEqual(step(silent, { ...standing, addresses: 2 }, at(3_000)), { learn: { id: 5, addresses: 2 } });
+  assert.deepEqual(step(silent, { ...standing, addresses: 2 }, at(90_000)).open?.causes, ['shape']);
+  const known: OpenInterval = { id: 5, standing: { ...standing, addresses: 2 }, openedMs: 1_000 };
+  assert.deepEqual(step(known, { ...standing, addresses: 3 }, at(90_000)).open?.standing.addresses, 3);
+});
+
+test('a VM whose addresses are not told any more, paused or off, keeps them', () => {
+  const known: OpenInterval = { id: 5, standing: { ...standing, addresses: 2 }, openedMs: 1_000 };
+  assert.deepEqual(step(known, { ...standing, addresses: null }, at(90_000)), {});
+  const off = step(known, { ...standing, powerState: 'off', addresses: null }, at(90_000));
+  assert.deepEqual([off.open?.causes, off.open?.standing.addresses], [['power'], 2]);
 });

@@ -18,6 +18,8 @@ export interface Standing {
   readonly vcpus: number | null;
   readonly memoryBytes: number | null;
   readonly diskBytes: number | null;
+  /** How many addresses its network cards have; null when it was not told. */
+  readonly addresses: number | null;
   readonly owner: string | null;
 }
 
@@ -39,7 +41,12 @@ export interface OpenInterval {
   readonly openedMs: number;
 }
 
+/** Addresses are told a moment after a VM has started: what is learned so soon was so from the interval's beginning. */
+const SETTLE_MS = 10_000;
+
 export interface Step {
+  /** The open interval stays open and has this many addresses. */
+  readonly learn?: { readonly id: number; readonly addresses: number };
   readonly close?: { readonly id: number; readonly moment: Moment };
   readonly open?: {
     readonly standing: Standing;
@@ -63,17 +70,22 @@ export function step(last: Last, next: Standing | undefined, moment: Moment): St
     return { open: { standing: next, moment: when, causes: ['appeared'], movedFrom: null } };
   }
   if (next === undefined) return { close: { id: open.id, moment: when } };
-  const causes = causesOf(open.standing, next);
+  // A hypervisor that says nothing of them just now has not taken them away.
+  const standing = { ...next, addresses: next.addresses ?? open.standing.addresses };
+  const causes = causesOf(open.standing, standing);
   if (causes.length === 0) return {};
+  const isLearned = causesOf({ ...open.standing, addresses: standing.addresses }, standing).length === 0;
+  if (isLearned && standing.addresses !== null && when.atMs - open.openedMs < SETTLE_MS)
+    return { learn: { id: open.id, addresses: standing.addresses } };
   const movedFrom = causes.includes('moved') ? (open.standing.hostName ?? open.standing.hostKey) : null;
-  return { close: { id: open.id, moment: when }, open: { standing: next, moment: when, causes, movedFrom } };
+  return { close: { id: open.id, moment: when }, open: { standing, moment: when, causes, movedFrom } };
 }
 
 export function causesOf(before: Standing, after: Standing): Cause[] {
   const causes: Cause[] = [];
   if (before.hostKey !== after.hostKey) causes.push('moved');
   if (before.powerState !== after.powerState) causes.push('power');
-  const shape = (one: Standing): string => JSON.stringify([one.vcpus, one.memoryBytes, one.diskBytes]);
+  const shape = (one: Standing): string => JSON.stringify([one.vcpus, one.memoryBytes, one.diskBytes, one.addresses]);
   if (shape(before) !== shape(after)) causes.push('shape');
   if (before.owner !== after.owner) causes.push('owner');
   return causes;

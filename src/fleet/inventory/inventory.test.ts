@@ -28,6 +28,7 @@ class Estate {
       pin: null,
       allowPower: false,
       everyMs: 1_000,
+      sampleEveryMs: 60_000,
     };
     return this.#sources.add(fresh, this.nowMs).id;
   }

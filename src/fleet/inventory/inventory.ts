@@ -8,6 +8,7 @@ import { factsText, type HypervisorHost, type VmFacts } from '../facts.ts';
 import type { Candidate } from './identity.ts';
 import { type Last, type Moment, type Standing, step } from './intervals.ts';
 import { LAYOUT } from './layout.ts';
+import { giveLeaseBack, requireLease, takeLease } from './leases.ts';
 import { evidenceOf, type Finding, type Observation, type Previous, reconcile } from './reconcile.ts';
 import { VmClaims } from './vm-claims.ts';
 import { differences, searchColumns } from './vm-row.ts';
@@ -60,7 +61,8 @@ export class Inventory {
   apply(observed: Observed): Outcome {
     const { sourceId, observation, moment } = observed;
     return this.database.transaction(() => {
-      if (observed.holder !== undefined) this.#requireLease(sourceId, observed.holder, moment.observedMs);
+      if (observed.holder !== undefined)
+        requireLease(this.database, sourceId, { holder: observed.holder, nowMs: moment.observedMs });
       if (observed.hosts !== undefined && observation.kind === 'snapshot')
         this.#takeHosts(sourceId, observed.hosts, { atMs: moment.atMs, isComplete: observation.isComplete });
       const findings = reconcile(this.#previousOf(sourceId), observation);
@@ -71,7 +73,11 @@ export class Inventory {
       for (const finding of findings) touched.add(this.#take(sourceId, finding, moment));
       for (const vmId of touched) this.#settle(vmId, moment, isFirstLook);
       if (observation.kind === 'snapshot' && observation.isComplete)
-        this.database.run('UPDATE source SET ok_ms = ? WHERE id = ?', moment.observedMs, sourceId);
+        this.database.run(
+          'UPDATE source SET ok_ms = ?1, first_ok_ms = COALESCE(first_ok_ms, ?1) WHERE id = ?2',
+          moment.observedMs,
+          sourceId,
+        );
       const count = (kind: Finding['kind']): number => findings.filter((finding) => finding.kind === kind).length;
       return { appeared: count('appeared') + count('joined'), changed: count('changed'), left: count('left') };
     });
@@ -124,42 +130,19 @@ export class Inventory {
     });
   }
 
-  /**
-   * The right to collect one source, until `untilMs` of our clock. Taken again by whoever has it.
-   *
-   * @returns false while another holder's has not run out.
-   */
+  /** See leases.ts. @returns false while another holder's has not run out. */
   takeLease(sourceId: number, holder: string, time: { readonly nowMs: number; readonly untilMs: number }): boolean {
-    const { changes } = this.database.run(
-      `INSERT INTO lease (name, holder, until_ms) VALUES (?1, ?2, ?4)
-       ON CONFLICT (name) DO UPDATE SET holder = ?2, until_ms = ?4 WHERE holder = ?2 OR until_ms <= ?3`,
-      leaseName(sourceId),
-      holder,
-      time.nowMs,
-      time.untilMs,
-    );
-    return changes === 1;
+    return takeLease(this.database, sourceId, { holder, ...time });
   }
 
   giveLeaseBack(sourceId: number, holder: string): void {
-    this.database.run('DELETE FROM lease WHERE name = ? AND holder = ?', leaseName(sourceId), holder);
+    giveLeaseBack(this.database, sourceId, holder);
   }
 
   /** A verb of ours is about to change this VM. */
   noteIntent(vmId: number, verb: string, nowMs: number): void {
     this.database.run('DELETE FROM intent WHERE at_ms < ?', nowMs - INTENT_MS);
     this.database.run('INSERT INTO intent (vm_id, verb, at_ms) VALUES (?, ?, ?)', vmId, verb, nowMs);
-  }
-
-  #requireLease(sourceId: number, holder: string, nowMs: number): void {
-    const lease = this.database.get<{ holder: string; until_ms: number }>(
-      'SELECT holder, until_ms FROM lease WHERE name = ?',
-      leaseName(sourceId),
-    );
-    if (lease !== undefined && lease.holder === holder && lease.until_ms > nowMs) return;
-    throw new BerthError('conflict', 'fleet.lease_lost', `another collector has taken source ${sourceId} over`, {
-      facts: { holder: lease?.holder ?? 'nobody' },
-    });
   }
 
   #previousOf(sourceId: number): Previous {
@@ -335,13 +318,16 @@ export class Inventory {
       vcpus: row['vcpus'] ?? null,
       memoryBytes: row['memory_bytes'] ?? null,
       diskBytes: row['disk_bytes'] ?? null,
+      addresses: row['addresses'] ?? null,
       owner: row['owner'] ?? null,
     };
     return { id: row['id'] ?? 0, standing, openedMs: row['opened_ms'] ?? 0 };
   }
 
   #moveInterval(vmId: number, last: Last, now: { next: Standing | undefined; moment: Moment }): void {
-    const { close, open: opened } = step(last, now.next, now.moment);
+    const { learn, close, open: opened } = step(last, now.next, now.moment);
+    if (learn !== undefined)
+      this.database.run('UPDATE interval SET addresses = ? WHERE id = ?', learn.addresses, learn.id);
     if (close !== undefined) {
       const { atMs, observedMs, notBeforeMs, how } = close.moment;
       this.database.run(
@@ -356,9 +342,9 @@ export class Inventory {
     if (opened === undefined) return;
     const { standing, moment, causes, movedFrom } = opened;
     this.database.run(
-      `INSERT INTO interval (vm_id, source_id, host_key, host_name, power_state, vcpus, memory_bytes, disk_bytes, owner,
-       causes, moved_from, opened_ms, opened_observed_ms, opened_not_before_ms, opened_how)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO interval (vm_id, source_id, host_key, host_name, power_state, vcpus, memory_bytes, disk_bytes,
+       addresses, owner, causes, moved_from, opened_ms, opened_observed_ms, opened_not_before_ms, opened_how)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       vmId,
       standing.sourceId,
       standing.hostKey,
@@ -367,6 +353,7 @@ export class Inventory {
       standing.vcpus,
       standing.memoryBytes,
       standing.diskBytes,
+      standing.addresses,
       standing.owner,
       causes.join(','),
       movedFrom,
@@ -427,8 +414,4 @@ export class Inventory {
       byBerth ? 1 : 0,
     );
   }
-}
-
-function leaseName(sourceId: number): string {
-  return `collect:${sourceId}`;
 }

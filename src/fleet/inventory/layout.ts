@@ -83,4 +83,52 @@ export const LAYOUT: readonly string[] = [
     name, ids, addresses, tags, place, tokenize = 'trigram', content = '', contentless_delete = 1, detail = 'full'
   );
   `,
+  // Consumption, and addresses as part of the shape. How many addresses a VM had before is not known: its open interval ends
+  // where its source was last seen, and another one begins there.
+  `
+  ALTER TABLE source ADD COLUMN sample_every_ms INTEGER NOT NULL DEFAULT 60000;
+  ALTER TABLE source ADD COLUMN first_ok_ms INTEGER;
+  ALTER TABLE source ADD COLUMN sampled_ms INTEGER;
+  UPDATE source SET first_ok_ms = ok_ms;
+
+  ALTER TABLE vm ADD COLUMN counted_ms INTEGER;
+  ALTER TABLE interval ADD COLUMN addresses INTEGER;
+  UPDATE interval SET closed_ms = seen_ms, closed_observed_ms = seen_ms, closed_not_before_ms = seen_ms, closed_how = 'poll'
+    FROM (SELECT i.id AS open_id, MAX(i.opened_ms, COALESCE(source.ok_ms, i.opened_ms)) AS seen_ms
+          FROM interval i JOIN source ON source.id = i.source_id WHERE i.closed_ms IS NULL) WHERE id = open_id;
+  INSERT INTO interval (vm_id, source_id, host_key, host_name, power_state, vcpus, memory_bytes, disk_bytes, addresses,
+      owner, causes, opened_ms, opened_observed_ms, opened_not_before_ms, opened_how)
+    SELECT i.vm_id, i.source_id, i.host_key, i.host_name, i.power_state, i.vcpus, i.memory_bytes, i.disk_bytes,
+      (SELECT CASE WHEN COUNT(nic.value) > 0 AND COUNT(address.value) = 0 THEN NULL ELSE
+           COUNT(DISTINCT address.value) FILTER (
+       WHERE address.value NOT LIKE 'fe80:%' AND address.value NOT LIKE '169.254.%' AND address.value NOT LIKE '127.%'
+         AND address.value <> '::1') END
+       FROM json_each(vm.facts, '$.nics') nic LEFT JOIN json_each(nic.value, '$.addresses') address),
+      i.owner, 'shape', i.closed_ms, i.closed_ms, i.closed_ms, 'poll'
+    FROM interval i JOIN vm ON vm.id = i.vm_id
+    WHERE vm.gone_ms IS NULL AND i.id = (SELECT MAX(id) FROM interval WHERE vm_id = vm.id);
+
+  -- The last reading of a VM's counters that was kept; they are decimal text in JSON, up to 2^64.
+  CREATE TABLE reading (
+    source_id INTEGER NOT NULL REFERENCES source, vm_id INTEGER NOT NULL REFERENCES vm, run TEXT,
+    at_ms INTEGER NOT NULL, ended_ms INTEGER, counters TEXT NOT NULL, PRIMARY KEY (source_id, vm_id)
+  ) WITHOUT ROWID;
+
+  CREATE TABLE consumed (
+    hour_ms INTEGER NOT NULL, vm_id INTEGER NOT NULL REFERENCES vm, source_id INTEGER NOT NULL REFERENCES source,
+    host_name TEXT NOT NULL, from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL,
+    cpu_ns INTEGER NOT NULL, memory_kib_ms INTEGER NOT NULL, disk_read_bytes INTEGER NOT NULL,
+    disk_written_bytes INTEGER NOT NULL, disk_reads INTEGER NOT NULL, disk_writes INTEGER NOT NULL,
+    received_bytes INTEGER NOT NULL, sent_bytes INTEGER NOT NULL,
+    PRIMARY KEY (hour_ms, vm_id, source_id, host_name)
+  ) WITHOUT ROWID;
+  CREATE INDEX consumed_vm ON consumed (vm_id, hour_ms);
+
+  CREATE TABLE gap (
+    id INTEGER PRIMARY KEY, vm_id INTEGER NOT NULL REFERENCES vm, source_id INTEGER NOT NULL REFERENCES source,
+    kind TEXT NOT NULL, from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL
+  );
+  CREATE INDEX gap_time ON gap (to_ms);
+  CREATE INDEX gap_vm ON gap (vm_id, from_ms);
+  `,
 ];

@@ -12,7 +12,15 @@ const inventory = Inventory.open(':memory:');
 const queries = new FleetQueries(inventory.database);
 const past = new HistoryQueries(inventory.database);
 const sources = new SourceTable(inventory.database);
-const fresh = { url: 'test:///', driver: 'test', sealedSecret: null, pin: null, allowPower: false, everyMs: 1_000 };
+const fresh = {
+  url: 'test:///',
+  driver: 'test',
+  sealedSecret: null,
+  pin: null,
+  allowPower: false,
+  everyMs: 1_000,
+  sampleEveryMs: 60_000,
+};
 const a = sources.add({ ...fresh, name: 'a' }, 0).id;
 const b = sources.add({ ...fresh, name: 'b' }, 0).id;
 

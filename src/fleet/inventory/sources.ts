@@ -18,6 +18,10 @@ export interface Source {
   readonly pin: string | null;
   readonly allowPower: boolean;
   readonly everyMs: number;
+  /** How often counters are read. */
+  readonly sampleEveryMs: number;
+  /** When they last were. */
+  readonly sampledMs: number | null;
   readonly addedMs: number;
   readonly state: 'new' | 'up' | 'down';
   /** Since when it is in that state. */
@@ -37,6 +41,7 @@ export interface NewSource {
   readonly pin: string | null;
   readonly allowPower: boolean;
   readonly everyMs: number;
+  readonly sampleEveryMs: number;
 }
 
 interface Row {
@@ -47,6 +52,8 @@ interface Row {
   readonly pin: string | null;
   readonly allow_power: number;
   readonly every_ms: number;
+  readonly sample_every_ms: number;
+  readonly sampled_ms: number | null;
   readonly added_ms: number;
   readonly state: Source['state'];
   readonly since_ms: number;
@@ -56,8 +63,8 @@ interface Row {
   readonly has_secret: number;
 }
 
-const COLUMNS = `id, name, url, driver, pin, allow_power, every_ms, added_ms, state, since_ms, ok_ms, problem, fingerprint,
-  secret IS NOT NULL AS has_secret`;
+const COLUMNS = `id, name, url, driver, pin, allow_power, every_ms, sample_every_ms, sampled_ms, added_ms, state, since_ms, ok_ms,
+  problem, fingerprint,  secret IS NOT NULL AS has_secret`;
 
 export class SourceTable {
   readonly #database: Database;
@@ -74,8 +81,8 @@ export class SourceTable {
       });
     }
     const { lastId } = this.#database.run(
-      `INSERT INTO source (name, url, driver, secret, pin, allow_power, every_ms, added_ms, state, since_ms)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'new', ?)`,
+      `INSERT INTO source (name, url, driver, secret, pin, allow_power, every_ms, sample_every_ms, added_ms, state, since_ms)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'new', ?)`,
       source.name,
       source.url,
       source.driver,
@@ -83,6 +90,7 @@ export class SourceTable {
       source.pin,
       source.allowPower ? 1 : 0,
       source.everyMs,
+      source.sampleEveryMs,
       nowMs,
       nowMs,
     );
@@ -120,6 +128,10 @@ export class SourceTable {
     );
   }
 
+  setPace(id: number, { everyMs, sampleEveryMs }: { readonly everyMs: number; readonly sampleEveryMs: number }): void {
+    this.#database.run('UPDATE source SET every_ms = ?, sample_every_ms = ? WHERE id = ?', everyMs, sampleEveryMs, id);
+  }
+
   setFingerprint(id: number, fingerprint: Fingerprint): void {
     this.#database.run('UPDATE source SET fingerprint = ? WHERE id = ?', JSON.stringify(fingerprint), id);
   }
@@ -138,6 +150,8 @@ function sourceOf(row: Row): Source {
     pin: row.pin,
     allowPower: row.allow_power === 1,
     everyMs: row.every_ms,
+    sampleEveryMs: row.sample_every_ms,
+    sampledMs: row.sampled_ms,
     addedMs: row.added_ms,
     state: row.state,
     sinceMs: row.since_ms,

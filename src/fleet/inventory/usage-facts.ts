@@ -2,9 +2,13 @@
  * The history as usage facts: who had what, when, in the words of berth's usage files (docs/cost.md). What is known ends
  * where its source was last seen: the time since then is counted once the source has confirmed it, and never before.
  */
-import type { Database } from '#store';
+import * as v from 'valibot';
+import { BerthError } from '#base';
+import { type Database, openDatabase } from '#store';
+import { type GapKind, hourOf } from '../consumption/counting.ts';
 import type { PowerState } from '../facts.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
+import { LAYOUT } from './layout.ts';
 import type { Page } from './queries.ts';
 
 /** A line of a usage file, version 1; times are RFC 3339, UTC. */
@@ -21,6 +25,7 @@ export type UsageFact =
       readonly vcpus: number;
       readonly memoryBytes: number;
       readonly disks: readonly { readonly class: string; readonly bytes: number }[];
+      readonly addresses: number;
       readonly start: string;
       readonly end: string;
     }
@@ -32,7 +37,35 @@ export type UsageFact =
       readonly memoryBytes: number;
       readonly start: string;
       readonly end: string;
+    }
+  | {
+      /** What counters came to, within one UTC hour. */
+      readonly type: 'consumed';
+      readonly vm: string;
+      readonly source: string;
+      readonly host: string;
+      /** Whole numbers as text: they may be beyond 2^53. */
+      readonly amounts: Readonly<Record<(typeof MEASURES)[number], string>>;
+      readonly start: string;
+      readonly end: string;
+    }
+  | {
+      readonly type: 'gap';
+      readonly vm: string;
+      readonly kind: GapKind;
+      readonly start: string;
+      readonly end: string;
     };
+
+const MEASURES = [
+  'cpuNs',
+  'networkInBytes',
+  'networkOutBytes',
+  'diskOperations',
+  'diskReadBytes',
+  'diskWrittenBytes',
+  'memoryByteMs',
+] as const;
 
 export interface UsageSpan {
   readonly fromMs: number;
@@ -64,6 +97,7 @@ interface IntervalRow {
   readonly vcpus: number | null;
   readonly memory_bytes: number | null;
   readonly disk_bytes: number | null;
+  readonly addresses: number | null;
   readonly owner: string | null;
   readonly opened_ms: number;
   readonly end_ms: number;
@@ -77,6 +111,27 @@ interface HostRow {
   readonly end_ms: number;
 }
 
+interface ConsumedRow {
+  readonly hour_ms: number;
+  readonly vm_id: number;
+  readonly source_id: number;
+  readonly host_name: string;
+  readonly source: string;
+  readonly from_ms: number;
+  readonly to_ms: number;
+  readonly cpu: string;
+  readonly memory: string;
+  readonly disk_read: string;
+  readonly disk_written: string;
+  readonly operations: string;
+  readonly received: string;
+  readonly sent: string;
+}
+
+/** Gaps of one answer: an estate whose daemon was down has one for each VM. */
+const MOST_GAPS = 10_000;
+/** Rows of one reading: some megabytes. */
+const HISTORY_PAGE = 10_000;
 /** No host that is known: a VM that is off on many hypervisors belongs to none. */
 const NO_HOST = 'none';
 
@@ -90,26 +145,75 @@ export class UsageFacts {
     this.#database = database;
   }
 
-  /** Hosts first, with the first page; then intervals, as they were opened. */
+  /** Hosts and gaps first, with the first page; then intervals, as they were opened; then what was consumed, by hour. */
   page(span: UsageSpan): Page<UsageFact> {
-    const after = span.after === undefined ? 0 : decodeCursor(span.after).id;
+    const after = span.after === undefined ? undefined : decodeCursor(span.after);
+    if (after !== undefined && after.value !== '') return this.#consumed(span, String(after.value));
     const rows = this.#database.all<IntervalRow>(
       `SELECT i.id, i.vm_id, vm.name, source.name AS source, i.host_name, i.host_key, i.power_state, i.vcpus,
-         i.memory_bytes, i.disk_bytes, i.owner, i.opened_ms, ${KNOWN_UNTIL} AS end_ms
+         i.memory_bytes, i.disk_bytes, i.addresses, i.owner, i.opened_ms, ${KNOWN_UNTIL} AS end_ms
        FROM interval i CROSS JOIN vm ON vm.id = i.vm_id CROSS JOIN source ON source.id = i.source_id
        WHERE i.id > ? AND i.opened_ms < ? AND ${KNOWN_UNTIL} > MAX(i.opened_ms, ?) ORDER BY i.id LIMIT ?`,
-      after,
+      after?.id ?? 0,
       span.toMs,
       span.fromMs,
       span.limit + 1,
     );
     const kept = rows.slice(0, span.limit);
     const last = kept.at(-1);
-    const items = [...(span.after === undefined ? this.#hosts(span) : []), ...kept.map((row) => this.#fact(row))];
-    return {
-      items,
-      next: rows.length > span.limit && last !== undefined ? encodeCursor({ value: '', id: last.id }) : null,
-    };
+    const first = after === undefined ? [...this.#hosts(span), ...this.#gaps(span)] : [];
+    const items = [...first, ...kept.map((row) => this.#fact(row))];
+    if (rows.length > span.limit && last !== undefined)
+      return { items, next: encodeCursor({ value: '', id: last.id }) };
+    const hasMore = this.#database.get(
+      'SELECT 1 FROM consumed WHERE from_ms < ? AND to_ms > ? LIMIT 1',
+      span.toMs,
+      span.fromMs,
+    );
+    return { items, next: hasMore === undefined ? null : encodeCursor({ value: '[0,0,0,""]', id: 0 }) };
+  }
+
+  /** @param place - the last row's key, as JSON. */
+  #consumed(span: UsageSpan, place: string): Page<UsageFact> {
+    const key = placeOf(place);
+    const rows = this.#database.all<ConsumedRow>(
+      `SELECT c.hour_ms, c.vm_id, c.source_id, c.host_name, source.name AS source, c.from_ms, c.to_ms,
+         CAST(c.memory_kib_ms AS TEXT) AS memory, CAST(c.disk_read_bytes AS TEXT) AS disk_read,
+         CAST(c.disk_written_bytes AS TEXT) AS disk_written, CAST(c.disk_reads + c.disk_writes AS TEXT) AS operations,
+         CAST(c.cpu_ns AS TEXT) AS cpu, CAST(c.received_bytes AS TEXT) AS received, CAST(c.sent_bytes AS TEXT) AS sent
+       FROM consumed c CROSS JOIN source ON source.id = c.source_id
+       WHERE (c.hour_ms, c.vm_id, c.source_id, c.host_name) > (?, ?, ?, ?) AND c.from_ms < ? AND c.to_ms > ?
+         AND c.hour_ms >= ? ORDER BY c.hour_ms, c.vm_id, c.source_id, c.host_name LIMIT ?`,
+      ...key,
+      span.toMs,
+      span.fromMs,
+      hourOf(span.fromMs),
+      span.limit + 1,
+    );
+    const kept = rows.slice(0, span.limit);
+    const last = kept.at(-1);
+    const next =
+      rows.length > span.limit && last !== undefined
+        ? encodeCursor({ value: JSON.stringify([last.hour_ms, last.vm_id, last.source_id, last.host_name]), id: 0 })
+        : null;
+    return { items: kept.map(consumedFact), next };
+  }
+
+  #gaps({ fromMs, toMs }: UsageSpan): UsageFact[] {
+    return this.#database
+      .all<{ vm_id: number; kind: GapKind; from_ms: number; to_ms: number }>(
+        'SELECT vm_id, kind, from_ms, to_ms FROM gap WHERE to_ms > ? AND from_ms < ? ORDER BY id LIMIT ?',
+        fromMs,
+        toMs,
+        MOST_GAPS,
+      )
+      .map((row) => ({
+        type: 'gap',
+        vm: `v${row.vm_id}`,
+        kind: row.kind,
+        start: new Date(row.from_ms).toISOString(),
+        end: new Date(row.to_ms).toISOString(),
+      }));
   }
 
   #fact(row: IntervalRow): UsageFact {
@@ -125,6 +229,7 @@ export class UsageFacts {
       vcpus: row.vcpus ?? 0,
       memoryBytes: row.memory_bytes ?? 0,
       disks: row.disk_bytes === null || row.disk_bytes <= 0 ? [] : [{ class: 'standard', bytes: row.disk_bytes }],
+      addresses: row.addresses ?? 0,
       start: new Date(row.opened_ms).toISOString(),
       end: new Date(row.end_ms).toISOString(),
     };
@@ -162,4 +267,55 @@ export class UsageFacts {
         };
       });
   }
+}
+
+/** The facts of a fleet's database, for a program of its own: read only while somebody else writes. */
+export function openUsageHistory(path: string): {
+  facts(span: { readonly fromMs: number; readonly toMs: number }): Generator<UsageFact>;
+  close(): void;
+} {
+  const database = openDatabase(path, LAYOUT);
+  const facts = new UsageFacts(database);
+  return {
+    *facts(span) {
+      let after: string | undefined;
+      do {
+        const page = facts.page({ ...span, limit: HISTORY_PAGE, after });
+        yield* page.items;
+        after = page.next ?? undefined;
+      } while (after !== undefined);
+    },
+    close: () => database.close(),
+  };
+}
+
+function consumedFact(row: ConsumedRow): UsageFact {
+  return {
+    type: 'consumed',
+    vm: `v${row.vm_id}`,
+    source: row.source,
+    host: row.host_name || NO_HOST,
+    amounts: {
+      cpuNs: row.cpu,
+      networkInBytes: row.received,
+      networkOutBytes: row.sent,
+      diskOperations: row.operations,
+      diskReadBytes: row.disk_read,
+      diskWrittenBytes: row.disk_written,
+      memoryByteMs: String(BigInt(row.memory) * 1024n),
+    },
+    start: new Date(row.from_ms).toISOString(),
+    end: new Date(row.to_ms).toISOString(),
+  };
+}
+
+const PlaceSchema = v.tuple([v.number(), v.number(), v.number(), v.string()]);
+
+/** @throws fleet.cursor (invalid) */
+function placeOf(text: string): [number, number, number, string] {
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), PlaceSchema), text);
+  if (parsed.success) return parsed.output;
+  throw new BerthError('invalid', 'fleet.cursor', 'that is no place in the usage facts', {
+    hint: 'give what "next" said, to the same question',
+  });
 }

@@ -1,6 +1,6 @@
 /** Which of a VM's sightings has the word, out of the database. */
 import type { Database } from '#store';
-import { diskBytesOf, type VmFacts } from '../facts.ts';
+import { addressCountOf, diskBytesOf, type VmFacts } from '../facts.ts';
 import { type Claim, leadingClaim } from './intervals.ts';
 import { ownerOf } from './vm-row.ts';
 
@@ -52,6 +52,7 @@ function claimOf(row: Row): VmClaim {
       vcpus: facts.vcpus,
       memoryBytes: facts.memoryBytes,
       diskBytes: diskBytesOf(facts),
+      addresses: addressCountOf(facts),
       owner: ownerOf(facts),
     },
   };

@@ -16,6 +16,9 @@ export const RESOURCES = [
   'network-in',
   'network-out',
   'disk-operations',
+  'disk-read',
+  'disk-written',
+  'memory-used',
 ] as const;
 export type ResourceKind = (typeof RESOURCES)[number];
 /** A kind, or `disk:CLASS`. */
@@ -73,6 +76,10 @@ const UNITS: Readonly<Record<ResourceKind, readonly Unit[]>> = {
   'cpu-used': [counted('cpu-hour', HOUR_MS * 1_000_000n, 'CPU-Hours')],
   'network-in': TRAFFIC,
   'network-out': TRAFFIC,
+  'disk-read': TRAFFIC,
+  'disk-written': TRAFFIC,
+  // In use, as far as it was seen, not given.
+  'memory-used': SIZES,
   'disk-operations': [
     counted('operation', 1n, 'Operations'),
     counted('million-operations', 1_000_000n, 'Million Operations'),

@@ -1,8 +1,8 @@
 /** From facts and a rate card to the charges of one month. Pure: the same input gives the same charges and keys. */
 import { Exact } from '../exact.ts';
 import type { CardVersion, PriceItem, RateCard } from '../rate-card/card.ts';
-import { type CounterGap, consumptionOf, cutConsumption } from '../usage/consumption.ts';
-import type { AllocationInterval, Consumption, Counter, UsageFacts } from '../usage/facts.ts';
+import { consumptionOf, cutConsumption } from '../usage/consumption.ts';
+import type { AllocationInterval, Consumption, Measure, UnseenTime, UsageFacts } from '../usage/facts.ts';
 import { type MonthName, monthSpan, windowStart } from '../usage/time-cuts.ts';
 import { type HostRecord, type UsageRecord, usageOf } from '../usage/usage-records.ts';
 import { cutsOf, holdsAt, subjectOf } from './attribution.ts';
@@ -16,18 +16,21 @@ export interface Rating {
   readonly charges: readonly Charge[];
   /** Usage the card has no price for, by resource: base units, and VMs that had it. */
   readonly unpriced: readonly { readonly resource: string; readonly amount: Exact; readonly vms: number }[];
-  readonly gaps: readonly CounterGap[];
+  readonly gaps: readonly UnseenTime[];
   /** VMs that were counted but are in no interval: nobody can be charged for them. */
   readonly unknownVms: readonly string[];
   readonly records: readonly UsageRecord[];
   readonly hosts: readonly HostRecord[];
 }
 
-const RESOURCE_OF: Readonly<Record<Counter, string>> = {
+const RESOURCE_OF: Readonly<Record<Measure, string>> = {
   cpuNs: 'cpu-used',
   networkInBytes: 'network-in',
   networkOutBytes: 'network-out',
   diskOperations: 'disk-operations',
+  diskReadBytes: 'disk-read',
+  diskWrittenBytes: 'disk-written',
+  memoryByteMs: 'memory-used',
 };
 
 export function rate(card: RateCard, period: MonthName, facts: UsageFacts): Rating {
@@ -75,7 +78,7 @@ export function rate(card: RateCard, period: MonthName, facts: UsageFacts): Rati
     period,
     charges: [...charges, ...taxesOn(frame, charges)],
     unpriced: [...unpriced].map(([resource, { amount, vms }]) => ({ resource, amount, vms: vms.size })),
-    gaps: gaps.filter((gap) => gap.endMs > month.startMs && gap.startMs < month.endMs),
+    gaps: [...gaps, ...(facts.gaps ?? [])].filter((gap) => gap.endMs > month.startMs && gap.startMs < month.endMs),
     unknownVms: [...new Set(whole.map((piece) => piece.vm).filter((vm) => !vms.has(vm)))].sort(),
     records: usage.records,
     hosts: usage.hosts,

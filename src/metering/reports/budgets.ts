@@ -1,4 +1,5 @@
 /** Budgets against what was and will be spent. Pure; who is told is up to the caller. */
+import { createHash } from 'node:crypto';
 import { type Exact, sumOf } from '../exact.ts';
 import type { AlertTarget, Budget, RateCard } from '../rate-card/card.ts';
 import { matches } from '../rate-card/selector.ts';
@@ -53,11 +54,12 @@ export function budgetStates(
   return { states: states.map(({ state }) => state), due };
 }
 
-/** What a receiver gets. */
+/** What a receiver gets. `id` is the same when it is told again, by a daemon that was killed before it could remember. */
 export function alertDocument(alert: DueAlert, period: MonthName): Readonly<Record<string, string>> {
   const { state } = alert;
   return {
     berth: 'budget-alert',
+    id: createHash('sha256').update(alert.id).digest('hex').slice(0, 32),
     budget: state.budget,
     period,
     of: alert.of,

@@ -10,6 +10,8 @@ import { COUNTERS, type Consumption, type CounterSample, type UsageFacts } from 
 import { HOUR_MS, type MonthName, monthSpan } from '../usage/time-cuts.ts';
 
 const LOOK_BACK_MS = 7 * 86_400_000;
+/** Sources with events are looked at every five minutes; one that was last confirmed longer ago does not go on. */
+const CONFIRMED_WITHIN_MS = 10 * 60_000;
 
 /** @param atMs - now: facts after it are not known yet, intervals that reach it go on. */
 export function forecast(card: RateCard, period: MonthName, facts: UsageFacts & { readonly atMs: number }): Rating {
@@ -25,6 +27,7 @@ export function knownAt(facts: UsageFacts, atMs: number): UsageFacts {
     hosts: until(facts.hosts),
     samples: facts.samples.filter((one) => one.atMs <= atMs),
     consumed: (facts.consumed ?? []).filter((one) => one.startMs < atMs),
+    gaps: facts.gaps ?? [],
   };
 }
 
@@ -32,17 +35,30 @@ function goneOn(facts: UsageFacts & { readonly atMs: number }, endMs: number): U
   const { atMs } = facts;
   if (atMs >= endMs) return facts;
   const known = knownAt(facts, atMs);
-  const extended = <T extends { readonly endMs: number }>(all: readonly T[]): T[] =>
-    all.map((one) => (one.endMs === atMs ? { ...one, endMs } : one));
+  const intervals = extended(known.intervals, (one) => one.vm, { atMs, endMs });
   const living = new Set(
-    known.intervals.filter((one) => one.endMs === atMs && one.power === 'running').map((one) => one.vm),
+    intervals.filter((one) => one.endMs === endMs && one.power === 'running').map((one) => one.vm),
   );
   return {
-    intervals: extended(known.intervals),
-    hosts: extended(known.hosts),
+    intervals,
+    hosts: extended(known.hosts, (one) => JSON.stringify([one.source, one.host]), { atMs, endMs }),
     samples: [...known.samples, ...extrapolated(known.samples, { atMs, endMs, living })],
+    gaps: known.gaps ?? [],
     consumed: [...(known.consumed ?? []), ...goingOn(known.consumed ?? [], { atMs, endMs, living })],
   };
+}
+
+/** The last of each that is known up to now goes on; sources confirm what they show at different times. */
+function extended<T extends { readonly startMs: number; readonly endMs: number }>(
+  all: readonly T[],
+  nameOf: (one: T) => string,
+  { atMs, endMs }: { readonly atMs: number; readonly endMs: number },
+): T[] {
+  const last = new Map<string, T>();
+  for (const one of all) if ((last.get(nameOf(one))?.endMs ?? 0) <= one.endMs) last.set(nameOf(one), one);
+  return all.map((one) =>
+    one === last.get(nameOf(one)) && one.endMs >= atMs - CONFIRMED_WITHIN_MS ? { ...one, endMs } : one,
+  );
 }
 
 /** What each VM consumed in the last seven days, spread over the hours that are left at the same pace. */

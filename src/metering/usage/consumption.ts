@@ -1,16 +1,6 @@
 /** From samples of rising counters to what was consumed in each UTC hour; resets, wraps and gaps are seen and said. Pure. */
-import { COUNTERS, type Consumption, type Counter, type CounterSample } from './facts.ts';
+import { COUNTERS, type Consumption, type CounterSample, type UnseenTime } from './facts.ts';
 import { cutsWithin } from './time-cuts.ts';
-
-/** A time in which nobody counted for longer than usual: what was used is known as a sum at most, not when. */
-export interface CounterGap {
-  readonly vm: string;
-  readonly counter: Counter;
-  readonly startMs: number;
-  readonly endMs: number;
-  /** `late`: the next sample came late, its count is spread evenly. `reset`: the counter began anew, so that what was counted before that, unseen, is lost. */
-  readonly kind: 'late' | 'reset';
-}
 
 /** Two samples further apart than this are a gap: three missed samples at the usual five minutes. */
 const USUAL_DISTANCE_MS = 15 * 60_000;
@@ -19,9 +9,9 @@ const USUAL_DISTANCE_MS = 15 * 60_000;
 export function consumptionOf(
   samples: readonly CounterSample[],
   cutsMs: readonly number[] = [],
-): { readonly consumed: readonly Consumption[]; readonly gaps: readonly CounterGap[] } {
+): { readonly consumed: readonly Consumption[]; readonly gaps: readonly UnseenTime[] } {
   const consumed: Consumption[] = [];
-  const gaps: CounterGap[] = [];
+  const gaps: UnseenTime[] = [];
   const sorted = [...samples].sort((a, b) => (a.vm < b.vm ? -1 : a.vm > b.vm ? 1 : a.atMs - b.atMs));
   const last = new Map<string, { atMs: number; value: bigint }>();
   for (const sample of sorted) {
@@ -34,8 +24,8 @@ export function consumptionOf(
       if (before === undefined || before.atMs === sample.atMs) continue;
       const { amount, isReset } = increase(before.value, value, sample.wrapBits);
       const span = { vm: sample.vm, counter, startMs: before.atMs, endMs: sample.atMs };
-      if (isReset) gaps.push({ ...span, kind: 'reset' });
-      else if (sample.atMs - before.atMs > USUAL_DISTANCE_MS) gaps.push({ ...span, kind: 'late' });
+      const kind = isReset ? 'reset' : sample.atMs - before.atMs > USUAL_DISTANCE_MS ? 'late' : undefined;
+      if (kind !== undefined) gaps.push({ vm: sample.vm, kind, startMs: span.startMs, endMs: span.endMs });
       if (amount > 0n) consumed.push(...spread(span, amount, cutsMs));
     }
   }

@@ -43,8 +43,19 @@ export interface HostInterval {
 }
 
 /** Counters that only rise, until something restarts. */
-export const COUNTERS = ['cpuNs', 'networkInBytes', 'networkOutBytes', 'diskOperations'] as const;
+export const COUNTERS = [
+  'cpuNs',
+  'networkInBytes',
+  'networkOutBytes',
+  'diskOperations',
+  'diskReadBytes',
+  'diskWrittenBytes',
+] as const;
 export type Counter = (typeof COUNTERS)[number];
+
+/** What can be consumed: what counters count, and memory in use × time. */
+export const MEASURES = [...COUNTERS, 'memoryByteMs'] as const;
+export type Measure = (typeof MEASURES)[number];
 
 export interface CounterSample {
   readonly vm: string;
@@ -57,16 +68,32 @@ export interface CounterSample {
 /** What was consumed in a piece of an hour. Pieces between the same two samples add up to what was counted. */
 export interface Consumption {
   readonly vm: string;
-  readonly counter: Counter;
+  readonly counter: Measure;
   readonly startMs: number;
   readonly endMs: number;
   readonly amount: bigint;
 }
 
+/** A time of which the counters of a VM tell less than happened. */
+export interface UnseenTime {
+  readonly vm: string;
+  readonly kind: (typeof GAP_KINDS)[number];
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/**
+ * `late`: the next reading came late, its count is spread evenly. `reset`: counters began anew, what they had counted unseen is
+ * lost; `ended`, `device`: with the VM, or with a device of it. `absurd`: more than can be, and not counted.
+ */
+export const GAP_KINDS = ['late', 'reset', 'ended', 'device', 'absurd'] as const;
+
 export interface UsageFacts {
   readonly intervals: readonly AllocationInterval[];
   readonly hosts: readonly HostInterval[];
   readonly samples: readonly CounterSample[];
-  /** Counted already, by a sample store. */
+  /** Counted already, by a sample store or the fleet. */
   readonly consumed?: readonly Consumption[];
+  /** When whoever counted did not see everything. */
+  readonly gaps?: readonly UnseenTime[];
 }

@@ -7,17 +7,24 @@
  *      "memoryBytes":4294967296,"disks":[{"class":"ssd","bytes":21474836480}],"start":"…Z","end":"…Z"}
  *     {"type":"host","source":"lab","host":"h1","vcpus":16,"memoryBytes":…,"start":"…Z"}
  *     {"type":"sample","vm":"…","at":"…Z","counters":{"networkOutBytes":"123"}}
+ *     {"type":"consumed","vm":"…","amounts":{"cpuNs":"123"},"start":"…Z","end":"…Z"}
+ *     {"type":"gap","vm":"…","kind":"late","start":"…Z","end":"…Z"}
  */
 import * as v from 'valibot';
 import { BerthError } from '#base';
 import {
   type AllocationInterval,
   COUNTERS,
+  type Consumption,
   type CounterSample,
+  GAP_KINDS,
   type HostInterval,
+  MEASURES,
   POWER_STATES,
+  type UnseenTime,
   type UsageFacts,
 } from './facts.ts';
+import { windowStart } from './time-cuts.ts';
 
 const VERSION = 1;
 /** Names, ids and tag values of hypervisors are shorter. */
@@ -80,7 +87,18 @@ const sample = v.strictObject({
   counters: v.strictObject(v.entriesFromList(COUNTERS, v.optional(counter))),
   wrapBits: v.optional(v.picklist([32, 64])),
 });
-const fact = v.variant('type', [interval, host, sample]);
+/** Counted already. It lies within one UTC hour; where it was counted is for people. */
+const consumed = v.strictObject({
+  type: v.literal('consumed'),
+  vm: text,
+  source: v.optional(text),
+  host: v.optional(text),
+  amounts: v.strictObject(v.entriesFromList(MEASURES, v.optional(counter))),
+  start: time,
+  end: time,
+});
+const gap = v.strictObject({ type: v.literal('gap'), vm: text, kind: v.picklist(GAP_KINDS), start: time, end: time });
+const fact = v.variant('type', [interval, host, sample, consumed, gap]);
 type Fact = v.InferOutput<typeof fact>;
 
 /** Takes the lines one by one, so that a file need not fit into memory as a whole. */
@@ -119,11 +137,25 @@ export class UsageReader {
   /** @throws usage.invalid (invalid) with the problems in the message, one a line. */
   finish(): UsageFacts {
     const [intervals, hosts, samples]: [AllocationInterval[], HostInterval[], CounterSample[]] = [[], [], []];
+    const [consumed, gaps]: [Consumption[], UnseenTime[]] = [[], []];
     const lines = new Map<object, number>();
     if (this.#line === 0) this.#problem(1, 'is missing: the file is empty');
     for (const { fact: one, line } of this.#facts) {
       if (one.type === 'sample') {
         samples.push({ vm: one.vm, atMs: one.at, counters: presentOf(one.counters), wrapBits: one.wrapBits });
+        continue;
+      }
+      if (one.type === 'consumed' || one.type === 'gap') {
+        const span = { vm: one.vm, startMs: one.start, endMs: one.end };
+        if (one.end < one.start) this.#problem(line, 'ends before it starts');
+        else if (one.type === 'gap') gaps.push({ ...span, kind: one.kind });
+        else if (windowStart(one.start, 'hour') !== windowStart(Math.max(one.start, one.end - 1), 'hour'))
+          this.#problem(line, 'lies in more than one hour');
+        else
+          for (const counter of MEASURES) {
+            const amount = one.amounts[counter];
+            if (amount !== undefined && amount > 0n) consumed.push({ ...span, counter, amount });
+          }
         continue;
       }
       const endMs = one.end ?? this.#asOfMs;
@@ -155,6 +187,8 @@ export class UsageReader {
       intervals: this.#disjoint(intervals, (one) => `VM ${one.vm}`, lineOf),
       hosts: this.#disjoint(hosts, (one) => `host ${one.source}/${one.host}`, lineOf),
       samples,
+      consumed,
+      gaps,
     };
     if (this.#problems.length === 0) return result;
     const shown = this.#problems.slice(0, MOST_PROBLEMS);

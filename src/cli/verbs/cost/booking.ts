@@ -3,9 +3,11 @@ import { openLedger, rate, timeText } from '#metering';
 import { nowMs } from '#platform';
 import { type Options, usageError } from '../../command-line.ts';
 import type { VerbContext } from '../../verb.ts';
+import { closeByDaemon, isOfDaemon, rateByDaemon } from './daemon.ts';
 import { cardOf, monthOfOptions, monthsOf, thisMonth, usageFactsOf, wanted } from './input.ts';
 
 export async function rateMonths(context: VerbContext, options: Options): Promise<number> {
+  if (isOfDaemon(options)) return rateByDaemon(context, options);
   const { out, note } = context;
   const [card, facts] = [await cardOf(options), await usageFactsOf(context, options)];
   const ledger = await openLedger(wanted(options, 'ledger'));
@@ -34,7 +36,9 @@ export async function rateMonths(context: VerbContext, options: Options): Promis
   }
 }
 
-export async function closeMonth({ out }: VerbContext, options: Options): Promise<number> {
+export async function closeMonth(context: VerbContext, options: Options): Promise<number> {
+  if (isOfDaemon(options)) return closeByDaemon(context, options);
+  const { out } = context;
   const month = monthOfOptions(options);
   const ledger = await openLedger(wanted(options, 'ledger'));
   try {

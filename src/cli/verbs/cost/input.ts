@@ -45,7 +45,7 @@ export async function usageFactsOf(context: Pick<VerbContext, 'engine'>, options
   const store = await openSampleStore(folder);
   try {
     const months = monthsOf(options, facts).map(monthSpan);
-    return { ...facts, samples: [], consumed: months.flatMap((month) => consumptionFrom(store, month)) };
+    return { ...facts, samples: [], gaps: [], consumed: months.flatMap((month) => consumptionFrom(store, month)) };
   } finally {
     await store.close();
   }

@@ -22,6 +22,7 @@ import { type Options, usageError } from '../../command-line.ts';
 import { FAILED } from '../../exit-codes.ts';
 import { renderTable } from '../../tables.ts';
 import type { VerbContext } from '../../verb.ts';
+import { isOfDaemon, reportOfDaemon } from './daemon.ts';
 import {
   cardOf,
   chargesOf,
@@ -32,9 +33,7 @@ import {
   timeOf,
   usageFactsOf,
 } from './input.ts';
-
-/** Decimals that people are shown: those of a cent and two more, so that small VMs are not all 0.00. */
-const SHOWN_DECIMALS = 4;
+import { type ReportTexts, reportLines, SHOWN_DECIMALS, titleOf } from './report-text.ts';
 
 export async function checkCard({ out }: VerbContext, options: Options): Promise<number> {
   const card = await cardOf(options);
@@ -48,10 +47,11 @@ export async function checkCard({ out }: VerbContext, options: Options): Promise
 
 export async function reportCost(context: VerbContext, options: Options): Promise<number> {
   if (options.flag('explain')) return explainCost(context, options);
+  if (isOfDaemon(options)) return reportOfDaemon(context, options);
   const { charges, currency, notes } = await chargesOf(context, options);
   const report = reportOf(charges, { by: dimensionsOf(options), zone: options.text('zone') ?? 'UTC', currency });
   for (const one of notes) context.note(`berth: ${one}`);
-  await context.out(reportText(report, options));
+  await context.out(reportLines(textsOf(report), options));
   return 0;
 }
 
@@ -176,23 +176,13 @@ export async function watchBudgets(context: VerbContext, options: Options): Prom
   return delivery.failed.length === 0 ? 0 : FAILED;
 }
 
-function reportText(report: Report, options: Options): string {
-  const rows = [...report.rows, report.total];
-  if (options.flag('json'))
-    return rows
-      .map((row) => {
-        const names = Object.fromEntries(report.by.map((dimension, index) => [dimension, row.names[index]]));
-        const parts = Object.fromEntries(COST_PARTS.map((part) => [part, exactText(row.parts[part])]));
-        return `${JSON.stringify({ ...names, ...parts, cost: exactText(row.cost), currency: report.currency })}\n`;
-      })
-      .join('');
-  const parts = COST_PARTS.filter((part) => !report.total.parts[part].isZero);
-  const head = [...report.by.map(titleOf), ...parts.map(titleOf), `COST ${report.currency}`];
-  const cells = rows.map((row) => [
-    ...row.names,
-    ...[...parts.map((part) => row.parts[part]), row.cost].map((value) => value.toFixed(SHOWN_DECIMALS)),
-  ]);
-  return options.flag('csv') ? [head, ...cells].map(spreadsheetLine).join('') : renderTable([head, ...cells]);
+function textsOf(report: Report): ReportTexts {
+  const texts = ({ names, parts, cost }: Report['total']) => ({
+    names,
+    parts: Object.fromEntries(COST_PARTS.map((part) => [part, exactText(parts[part])])),
+    cost: exactText(cost),
+  });
+  return { ...report, rows: report.rows.map(texts), total: texts(report.total) };
 }
 
 function comparisonText(
@@ -229,8 +219,4 @@ function comparisonText(
 /** All digits; days cut out of a longer charge may have no last one. */
 function exactText(value: Exact): string {
   return value.isDecimal ? value.toString() : value.toFixed(28);
-}
-
-function titleOf(name: string): string {
-  return name.toUpperCase();
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SourceLoop } from '../../collector/source-loop.ts';
+import { ConsumptionTable } from '../../consumption/consumption-table.ts';
 import type { SourceTarget } from '../../driver.ts';
 import type { VmFacts } from '../../facts.ts';
 import { someVm } from '../../fixture.ts';
@@ -61,11 +62,21 @@ test('VMs written page by page stay when the look is complete; one that is no mo
   const inventory = Inventory.open(':memory:');
   const sources = new SourceTable(inventory.database);
   const source = sources.add(
-    { name: 'own', url: OWN_URL, driver: 'berth', sealedSecret: null, pin: null, allowPower: false, everyMs: 1_000 },
+    {
+      name: 'own',
+      url: OWN_URL,
+      driver: 'berth',
+      sealedSecret: null,
+      pin: null,
+      allowPower: false,
+      everyMs: 1_000,
+      sampleEveryMs: 60_000,
+    },
     0,
   );
   const loop = new SourceLoop(source, {
     inventory,
+    consumption: new ConsumptionTable(inventory.database),
     sources,
     driver: berthDriver(portOver(ids)),
     target: () => TARGET,

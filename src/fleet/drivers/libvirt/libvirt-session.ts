@@ -9,6 +9,7 @@ import type {
   SampleFacet,
   SnapshotPage,
   SourceTarget,
+  VmSample,
 } from '../../driver.ts';
 import { type HypervisorHost, normalizeMac, parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
 import type { LibvirtConnection } from './connection.ts';
@@ -21,7 +22,6 @@ import {
   readDomain,
   readTypedParameters,
   STATS_ALL,
-  STATS_STATE,
   type TypedValue,
   writeDomain,
 } from './procedures.ts';
@@ -104,12 +104,16 @@ async function listDomains(connection: LibvirtConnection): Promise<DomainRef[]> 
 }
 
 /** Figures of all domains in one call, by UUID. */
-async function allStats(connection: LibvirtConnection, groups: number): Promise<Map<string, Stats>> {
+async function allStats(
+  connection: LibvirtConnection,
+  groups: number,
+): Promise<Map<string, { readonly id: number; readonly stats: Stats }>> {
   const args = new XdrWriter().uint(0).uint(groups).uint(0);
   const reply = await connection.call(PROCEDURE.connectGetAllDomainStats, args);
-  const records = reply.list(
-    (reader) => [readDomain(reader).uuid.toString('hex'), readTypedParameters(reader)] as const,
-  );
+  const records = reply.list((reader) => {
+    const { uuid, id } = readDomain(reader);
+    return [uuid.toString('hex'), { id, stats: readTypedParameters(reader) }] as const;
+  });
   return new Map(records);
 }
 
@@ -121,7 +125,7 @@ async function* snapshot(
   const [host, domains, stats] = await Promise.all([
     readHost(connection),
     listDomains(connection),
-    allStats(connection, STATS_ALL).catch(() => new Map<string, Stats>()),
+    allStats(connection, STATS_ALL).catch(() => undefined),
   ]);
   yield { hosts: [host], vms: [], unread: [] };
   for (let from = 0; from < domains.length; from += PAGE_DOMAINS) {
@@ -129,7 +133,7 @@ async function* snapshot(
     const vms: VmFacts[] = [];
     const unread: string[] = [];
     await eachAtOnce(domains.slice(from, from + PAGE_DOMAINS), async (domain) => {
-      const known = stats.get(domain.uuid.toString('hex'));
+      const known = stats?.get(domain.uuid.toString('hex'))?.stats;
       try {
         const vm = await reading.read(domain, known);
         if (vm !== undefined) vms.push(vm);
@@ -273,13 +277,15 @@ function sampleFacet(connection: LibvirtConnection): SampleFacet {
     read: async () => {
       const all = await allStats(connection, STATS_ALL);
       const atMs = nowMs();
-      const running = [...all].filter(([, stats]) => Number(stats.get('state.state') ?? 0) === STATS_STATE);
-      return running.map(([hex, stats]) => sampleOf(uuidText(Buffer.from(hex, 'hex')), atMs, stats));
+      // A domain with a number has a machine, whatever state that is in.
+      return [...all].flatMap(([hex, { id, stats }]) =>
+        id < 0 ? [] : [{ ...countersOf(stats), nativeId: uuidText(Buffer.from(hex, 'hex')), atMs, run: String(id) }],
+      );
     },
   };
 }
 
-function sampleOf(nativeId: string, atMs: number, stats: Stats): Awaited<ReturnType<SampleFacet['read']>>[number] {
+function countersOf(stats: Stats): Omit<VmSample, 'nativeId' | 'atMs' | 'run'> {
   const figure = (name: string): bigint | null => {
     const value = stats.get(name);
     return typeof value === 'bigint' ? value : typeof value === 'number' ? BigInt(Math.trunc(value)) : null;
@@ -294,8 +300,6 @@ function sampleOf(nativeId: string, atMs: number, stats: Stats): Awaited<ReturnT
   const [available, unused] = [figure('balloon.available'), figure('balloon.unused')];
   const used = available !== null && unused !== null && available >= unused ? available - unused : null;
   return {
-    nativeId,
-    atMs,
     cpuNanoseconds: figure('cpu.time'),
     memoryUsedBytes: kib(used ?? figure('balloon.current')),
     diskReadBytes: sum('block', 'rd.bytes'),

@@ -75,7 +75,6 @@ export const OPEN_READ_ONLY = 1;
 export const AUTH = { none: 0, sasl: 1, polkit: 2 } as const;
 
 /** Which figures of all domains are wanted: state, processor, memory, network, disks. @source virDomainStatsTypes */
-export const STATS_STATE = 1;
 export const STATS_ALL = 1 | 2 | 4 | 16 | 32;
 
 /** @source virErrorNumber */

@@ -17,6 +17,8 @@ export interface ServiceContent {
   readonly propertyCollector: Moref;
   readonly viewManager: Moref;
   readonly sessionManager: Moref;
+  /** Absent where nothing is measured, or this user may not see it. */
+  readonly perfManager: Moref | undefined;
 }
 
 export class VsphereClient {
@@ -92,6 +94,7 @@ export class VsphereClient {
       propertyCollector: moref('propertyCollector'),
       viewManager: moref('viewManager'),
       sessionManager: moref('sessionManager'),
+      perfManager: morefOf(childAt(content, 'perfManager')),
     };
   }
 

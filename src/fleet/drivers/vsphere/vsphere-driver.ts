@@ -6,27 +6,35 @@
  * like in a look. Sessions that expire end, and the loop of the source signs in anew.
  */
 import { BerthError, messageOf } from '#base';
-import { sleep, startTimer } from '#platform';
+import { nowMs, sleep, startTimer } from '#platform';
 import type {
   DriverSession,
   EventFacet,
   FleetDriver,
+  PeriodFacet,
   PowerFacet,
   PowerVerb,
   SnapshotPage,
   SourceTarget,
   VmChange,
+  VmPeriod,
 } from '../../driver.ts';
 import { parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
 import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
 import { element, type Moref, meaningOf, morefOf, reference, typedElement, type Xml } from './soap.ts';
 import { type ServiceContent, VsphereClient } from './vsphere-client.ts';
 import { HOST_PROPERTIES, hostFacts, powerOf, propertiesOf, VM_PROPERTIES, vmFacts } from './vsphere-facts.ts';
+import { type CounterKeys, counterKeys, PERIOD_SECONDS, periodSpec, periodsOf } from './vsphere-periods.ts';
 
 /** Larger pages made vCenters run into their own two minutes. @source ManageIQ pull request 7540 */
 const PAGE_OBJECTS = 250;
 /** How long one WaitForUpdatesEx may wait; the session stays alive by it. */
 const WAIT_SECONDS = 50;
+/** VMs of one QueryPerf: an hour of one is 30 KB. */
+const PERIOD_VMS = 50;
+const PERIOD_MS = PERIOD_SECONDS * 1_000;
+/** The way there and back is in the difference of the clocks: less than this is none. */
+const SAME_CLOCK_MS = 5_000;
 const LOGOUT_MS = 1_000;
 const TASK_DEADLINE_MS = 10_000;
 const TASK_EVERY_MS = 100;
@@ -79,11 +87,13 @@ class VsphereSession implements DriverSession {
   readonly ended: Promise<BerthError | undefined>;
   readonly events: EventFacet;
   readonly power?: PowerFacet;
+  readonly periods?: PeriodFacet;
   readonly #client: VsphereClient;
   readonly #content: ServiceContent;
   readonly #target: SourceTarget;
   #finish: (reason: BerthError | undefined) => void = () => {};
   #isOver = false;
+  #counterKeys: CounterKeys | undefined;
 
   constructor(client: VsphereClient, content: ServiceContent, target: SourceTarget) {
     this.#client = client;
@@ -93,13 +103,18 @@ class VsphereSession implements DriverSession {
       this.#finish = resolve;
     });
     this.events = { watch: (onChange) => this.#watch(onChange) };
+    const { perfManager } = content;
+    if (perfManager !== undefined) this.periods = { read: (sinceMs) => this.#periods(perfManager, sinceMs) };
     if (target.allowPower) this.power = powerFacet(client, content);
   }
 
   async fingerprint(): ReturnType<DriverSession['fingerprint']> {
     // Asked anew: a session that is over must not look alive.
     const { product, version } = await this.#client.serviceContent();
-    const limits = ['no counters yet', 'no tags: vSphere keeps them behind another API'];
+    const limits = [
+      'counters are those of vSphere’s own periods of 20 s, kept for an hour',
+      'no tags: vSphere keeps them behind another API',
+    ];
     return { product, version, endpoint: this.#target.url.host, limits };
   }
 
@@ -126,6 +141,48 @@ class VsphereSession implements DriverSession {
     patience.cancel();
     this.#client.close();
     this.#finish(undefined);
+  }
+
+  /** Of all VMs that run. Times are turned from the server's clock into ours, unless both are as good as the same. */
+  async #periods(perfManager: Moref, sinceMs: number): ReturnType<PeriodFacet['read']> {
+    try {
+      this.#counterKeys ??= await this.#readCounterKeys(perfManager);
+      const keys = this.#counterKeys;
+      const time = await this.#client.call('CurrentTime', [
+        reference('_this', { type: 'ServiceInstance', id: 'ServiceInstance' }),
+      ]);
+      const serverMs = Date.parse(textAt(time, 'returnval') ?? '');
+      const aheadMs = Number.isFinite(serverMs) ? serverMs - nowMs() : 0;
+      const shiftMs = Math.abs(aheadMs) < SAME_CLOCK_MS ? 0 : Math.round(aheadMs / 1_000) * 1_000;
+      const untilMs = Math.floor((nowMs() + aheadMs) / PERIOD_MS) * PERIOD_MS;
+      const spec = { sinceMs: Math.floor((sinceMs + shiftMs) / PERIOD_MS) * PERIOD_MS, untilMs };
+      const running = await this.#running();
+      const found: VmPeriod[] = [];
+      for (let from = 0; from < running.length; from += PERIOD_VMS) {
+        const specs = running.slice(from, from + PERIOD_VMS).map((vm) => periodSpec(vm, keys, spec));
+        const answer = await this.#client.call('QueryPerf', [reference('_this', perfManager), ...specs]);
+        for (const one of periodsOf(answer, keys))
+          found.push({ ...one, startMs: one.startMs - shiftMs, endMs: one.endMs - shiftMs });
+      }
+      return { running: running.map((vm) => vm.id), periods: found };
+    } catch (error) {
+      throw this.#noticed(error);
+    }
+  }
+
+  async #readCounterKeys(perfManager: Moref): Promise<CounterKeys> {
+    const [found] = await this.#client.retrieve(this.#content.propertyCollector, [perfManager], ['perfCounter']);
+    return counterKeys(found?.properties.get('perfCounter'));
+  }
+
+  async #running(): Promise<Moref[]> {
+    const { view, members } = await this.#client.view(this.#content, 'VirtualMachine');
+    const running: Moref[] = [];
+    for await (const page of this.#pages(members, ['runtime.powerState'], new AbortController().signal))
+      for (const { moref, properties } of page)
+        if (properties.get('runtime.powerState')?.text === 'poweredOn') running.push(moref);
+    await this.#client.call('DestroyView', [reference('_this', view)]);
+    return running;
   }
 
   /** The next page is asked for while this one is being taken. */

@@ -1,0 +1,100 @@
+/** What the ledger says: reports, and a month as a page. */
+import type * as v from 'valibot';
+import type { CostReportSchema } from '#api';
+import { BerthError } from '#base';
+import {
+  COST_PARTS,
+  type CostParts,
+  DIMENSIONS,
+  type Exact,
+  monthOf,
+  monthPage,
+  monthSpan,
+  type ReportedCharge,
+  rate,
+  reportOf,
+} from '#metering';
+import { type Asked, cardInForce, factsOf, ledgerOf } from './rating.ts';
+import type { CostQuestion } from './request.ts';
+
+/** @throws cost.dimension (invalid), cost.currencies (conflict) */
+export async function report(asked: Asked, question: CostQuestion): Promise<v.InferOutput<typeof CostReportSchema>> {
+  const by = question.by.map((word) => {
+    const found = DIMENSIONS.find((one) => one === word);
+    if (found !== undefined) return found;
+    throw new BerthError('invalid', 'cost.dimension', `costs cannot be added up by "${word}"`, {
+      hint: `there are ${DIMENSIONS.join(', ')}`,
+    });
+  });
+  const months = question.months.length > 0 ? question.months : [monthOf(asked.nowMs)];
+  const { charges, currency, closed } = await booked(asked, months);
+  const made = reportOf(charges, { by, zone: question.zone, currency });
+  return {
+    months,
+    currency,
+    by: [...by],
+    rows: made.rows.map(({ names, parts, cost }) => ({
+      names: [...names],
+      parts: partTexts(parts),
+      cost: exactText(cost),
+    })),
+    total: { parts: partTexts(made.total.parts), cost: exactText(made.total.cost) },
+    closed,
+  };
+}
+
+export async function page(asked: Asked, { month, zone }: { readonly month: string; readonly zone: string }) {
+  const card = await cardInForce(asked);
+  const facts = factsOf(asked, monthSpan(month));
+  const { charges, currency } = await booked(asked, [month]);
+  const rating = rate(card, month, facts);
+  return {
+    html: monthPage({
+      period: month,
+      zone,
+      currency: currency === '' ? card.currency : currency,
+      minorDecimals: card.minorDecimals,
+      charges,
+      hosts: rating.hosts,
+      intervals: facts.intervals,
+      notes: rating.unpriced.map((one) => `There is no price for ${one.resource}; ${one.vms} VMs used it.`),
+      madeAtMs: asked.nowMs,
+    }),
+  };
+}
+
+async function booked(
+  asked: Asked,
+  months: readonly string[],
+): Promise<{ charges: ReportedCharge[]; currency: string; closed: string[] }> {
+  const ledger = await ledgerOf(asked);
+  try {
+    const charges: ReportedCharge[] = [];
+    const closed: string[] = [];
+    for (const month of months) {
+      if ((await ledger.period(month)).state === 'closed') closed.push(month);
+      for (const { charge, kind } of await ledger.entries(month))
+        charges.push({ charge, isCorrection: kind === 'correction' });
+    }
+    const currencies = [...new Set(charges.map(({ charge }) => charge.currency))];
+    if (currencies.length > 1)
+      throw new BerthError(
+        'conflict',
+        'cost.currencies',
+        `these months are charged in ${currencies.join(' and ')}, which cannot be added up`,
+        { hint: 'ask for fewer months' },
+      );
+    return { charges, currency: currencies[0] ?? '', closed };
+  } finally {
+    await ledger.disconnect();
+  }
+}
+
+function partTexts(parts: CostParts): Record<string, string> {
+  return Object.fromEntries(COST_PARTS.map((part) => [part, exactText(parts[part])]));
+}
+
+/** All digits; days cut out of a longer charge may have no last one. */
+function exactText(value: Exact): string {
+  return value.isDecimal ? value.toString() : value.toFixed(28);
+}

@@ -1,0 +1,53 @@
+/** A database of an earlier layout, with VMs in it, as the next berth finds it. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { openDatabase } from '#store';
+import { someVm } from '../fixture.ts';
+import { Inventory } from './inventory.ts';
+import { LAYOUT } from './layout.ts';
+
+test('layout 1 becomes layout 2: addresses are known from the last confirmed moment on, and nothing else changed', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'berth-layout-'));
+  const path = join(folder, 'fleet.db');
+  const old = openDatabase(path, LAYOUT.slice(0, 1));
+  old.run(
+    `INSERT INTO source (name, url, driver, allow_power, every_ms, added_ms, state, since_ms, ok_ms)
+     VALUES ('a', 'test:///', 'test', 0, 1000, 0, 'up', 0, 5000)`,
+  );
+  const nic = { mac: null, network: null, model: null, addresses: ['10.0.0.1', '10.0.0.2', 'fe80::1'] };
+  const facts = JSON.stringify(someVm({ nics: [nic] }));
+  for (const goneMs of [null, 4_000])
+    old.run(
+      `INSERT INTO vm (name, source_id, power_state, facts, first_ms, changed_ms, gone_ms) VALUES ('web', 1, 'running', ?, 0, 0, ?)`,
+      facts,
+      goneMs,
+    );
+  for (const [vmId, closedMs] of [
+    [1, null],
+    [2, 4_000],
+  ] as const)
+    old.run(
+      `INSERT INTO interval (vm_id, source_id, power_state, vcpus, causes, opened_ms, opened_observed_ms,
+         opened_not_before_ms, opened_how, closed_ms) VALUES (?, 1, 'running', 2, 'appeared', 1000, 1000, 0, 'poll', ?)`,
+      vmId,
+      closedMs,
+    );
+  old.close();
+  const { database } = Inventory.open(path);
+  const intervals = database
+    .all<Record<string, unknown>>(
+      'SELECT vm_id, vcpus, addresses, causes, opened_ms, closed_ms FROM interval ORDER BY id',
+    )
+    .map((row) => Object.values(row));
+  assert.deepEqual(intervals, [
+    [1, 2, null, 'appeared', 1_000, 5_000],
+    [2, 2, null, 'appeared', 1_000, 4_000],
+    [1, 2, 2, 'shape', 5_000, null],
+  ]);
+  assert.deepEqual(database.get<{ ms: number }>('SELECT first_ok_ms AS ms FROM source')?.ms, 5_000);
+  database.close();
+  rmSync(folder, { recursive: true });
+});
