@@ -44,7 +44,7 @@ export function samplesOf(
   atMs: number,
 ): VmSample[] {
   return rows
-    .filter((row) => row.domid !== 0 && row.powerState === 'running')
+    .filter((row) => row.domid !== 0 && (row.powerState === 'running' || row.powerState === 'paused'))
     .map((row) => {
       const of = counters.get(row.domid);
       const bytes = (sectors: bigint | null | undefined): bigint | null =>
@@ -52,6 +52,8 @@ export function samplesOf(
       return {
         nativeId: nativeIdOf(row),
         atMs,
+        // Xen gives every start a new number.
+        run: String(row.domid),
         cpuNanoseconds: BigInt(row.cpuTenths) * TENTH_NANOSECONDS,
         memoryUsedBytes: BigInt(row.memoryMib) * MIB,
         diskReadBytes: bytes(of?.rd_sect),
