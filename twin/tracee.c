@@ -21,6 +21,9 @@ extern long ptrace(int call, ...);
 #define OPTIONS                                                                                                        \
 	(PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_SUSPEND_SECCOMP)
 
+/* A second in all. */
+enum { TRIES = 2000, TRY_US = 500 };
+
 struct thread threads[MAX_THREADS];
 int thread_count;
 pid_t unfinished;
@@ -163,6 +166,36 @@ static void begin_again(struct user_regs_struct *registers)
 	registers->orig_rax = (uint64_t)-1;
 }
 
+static int waits_in_call(const struct thread *thread)
+{
+	uint16_t instruction;
+	read_memory(request.original, thread->again.rip, &instruction, sizeof instruction);
+	return instruction == 0x050f;
+}
+
+static void interrupt(struct thread *one)
+{
+	if (ptrace(PTRACE_INTERRUPT, one->tid, 0, 0) != 0)
+		fail("cannot interrupt thread %d", one->tid);
+	for (;;) {
+		int how = stopped(one->tid);
+		if (how >> 8 == PTRACE_EVENT_STOP)
+			break;
+		/* A signal on its way: it is taken, and the interruption comes behind it. */
+		if (ptrace(PTRACE_CONT, one->tid, 0, how >> 8 == 0 ? how & 0x7f : 0) != 0)
+			fail("cannot resume thread %d", one->tid);
+	}
+	get_registers(one->tid, &one->stopped);
+	one->again = one->stopped;
+	begin_again(&one->again);
+	struct iovec part = {one->xstate, sizeof one->xstate};
+	if (ptrace(PTRACE_GETREGSET, one->tid, NT_X86_XSTATE, &part) != 0)
+		fail("cannot read the registers of %d", one->tid);
+	one->xstate_bytes = part.iov_len;
+	if (ptrace(PTRACE_GETSIGMASK, one->tid, sizeof one->mask, &one->mask) != 0)
+		fail("cannot read the signal mask of %d", one->tid);
+}
+
 static void stop_thread(pid_t tid)
 {
 	if (thread_count == MAX_THREADS) {
@@ -174,25 +207,7 @@ static void stop_thread(pid_t tid)
 	if (ptrace(PTRACE_SEIZE, tid, 0, OPTIONS) != 0)
 		fail("cannot stop thread %d", tid);
 	thread_count += 1;
-	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) != 0)
-		fail("cannot interrupt thread %d", tid);
-	for (;;) {
-		int how = stopped(tid);
-		if (how >> 8 == PTRACE_EVENT_STOP)
-			break;
-		/* A signal on its way: it is taken, and the interruption comes behind it. */
-		if (ptrace(PTRACE_CONT, tid, 0, how >> 8 == 0 ? how & 0x7f : 0) != 0)
-			fail("cannot resume thread %d", tid);
-	}
-	get_registers(tid, &one->stopped);
-	one->again = one->stopped;
-	begin_again(&one->again);
-	struct iovec part = {one->xstate, sizeof one->xstate};
-	if (ptrace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &part) != 0)
-		fail("cannot read the registers of %d", tid);
-	one->xstate_bytes = part.iov_len;
-	if (ptrace(PTRACE_GETSIGMASK, tid, sizeof one->mask, &one->mask) != 0)
-		fail("cannot read the signal mask of %d", tid);
+	interrupt(one);
 	char path[64];
 	snprintf(path, sizeof path, "/proc/%d/task/%d/comm", request.original, tid);
 	int file = open(path, O_RDONLY | O_CLOEXEC);
@@ -211,19 +226,19 @@ static int is_stopped(pid_t tid)
 	return 0;
 }
 
-static int waits_in_call(const struct thread *thread)
-{
-	uint16_t instruction;
-	read_memory(request.original, thread->again.rip, &instruction, sizeof instruction);
-	return instruction == 0x050f;
-}
-
 /* All its threads, also one that another was just making. */
 void stop_original(void)
 {
 	char path[64];
 	snprintf(path, sizeof path, "/proc/%d/task", request.original);
 	stop_thread(request.original);
+	/* QEMU's main thread works for a moment now and then, and waits again. */
+	for (int try = 0; !request.lets_go && !waits_in_call(&threads[0]) && try < TRIES; try++) {
+		if (ptrace(PTRACE_CONT, request.original, 0, 0) != 0)
+			fail("cannot resume thread %d", request.original);
+		usleep(TRY_US);
+		interrupt(&threads[0]);
+	}
 	for (int found = 1; found > 0;) {
 		found = 0;
 		DIR *folder = opendir(path);

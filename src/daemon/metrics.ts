@@ -40,6 +40,9 @@ export class DaemonMetrics {
         Object.entries({ made, adopted, discarded, failed }).map(([change, value]) => ({ labels: { change }, value })),
       ),
       gauge('berth_pool_machines', 'Machines that wait for a VM.', [{ value: engine.waitingMachines }]),
+      gauge('berth_pool_moulds', 'Sizes of which any number of machines can be had at once.', [
+        { value: engine.moulds },
+      ]),
       {
         name: 'berth_start_stage_seconds',
         help: 'From the request to start until a stage was reached, of VMs that run.',

@@ -122,6 +122,11 @@ export class Engine {
     return this.#pool?.size ?? 0;
   }
 
+  /** Sizes of which any number of machines can be had at once. */
+  get moulds(): number {
+    return this.#pool?.mouldCount ?? 0;
+  }
+
   /** By full id alone. */
   get(id: string): Vm | undefined {
     return this.#vms.get(id as VmId);

@@ -27,6 +27,8 @@ const LEAST_AVAILABLE_BYTES = 1024 * MIB;
 const REPLACE_AFTER_MS = 1_000;
 /** Twins that may fail in a row before there are none: whatever is in their way stays there. */
 const MAX_TWIN_FAILURES = 3;
+/** Shapes of which machines can be had at once; each takes 40 MB. */
+const MOST_MOULDS = 8;
 /** After a machine could not be made. */
 const PATIENCE_AFTER_FAILURE_MS = 30_000;
 
@@ -74,6 +76,10 @@ export class MachinePool {
 
   get size(): number {
     return this.#waiting.size;
+  }
+
+  get mouldCount(): number {
+    return this.#moulds.size;
   }
 
   /**
@@ -228,6 +234,13 @@ export class MachinePool {
       if (count > (demand.get(pooled.key)?.count ?? 0)) await this.#end(pooled);
       else kept.set(pooled.key, count);
     }
+    if (this.#hasTwins(build) && this.#moulds.size < MOST_MOULDS) {
+      // However many wait of other shapes: with a mould any number can be had, without one not one.
+      const shapeless = [...demand]
+        .filter(([key]) => !this.#moulds.has(key))
+        .sort(([, a], [, b]) => b.count - a.count)[0];
+      if (shapeless !== undefined) return shapeless[1].shape;
+    }
     if (this.#waiting.size >= most) return undefined;
     const wanting = [...demand]
       .map(([key, { shape, count }]) => ({
@@ -255,6 +268,8 @@ export class MachinePool {
           throw error;
         });
         this.#moulds.set(key, mould);
+        // Of the shapes in demand one at a time: what waits comes after.
+        return;
       }
       fresh = await this.#twinOf(mould);
     }

@@ -60,6 +60,22 @@ describe('a daemon with twins', async () => {
     for (const pid of pids) assert.ok(kilobytes(pid, 'Private_Dirty') < 25_000);
   });
 
+  test('a size that is new gets its mould, though the pool is full of machines of another', async () => {
+    for (let number = 0; number < 8; number += 1) {
+      await startedPid(daemon, `many-${number}`);
+      await daemon.call('DELETE', `/containers/many-${number}?force=1`);
+    }
+    await eventually('the pool is full', 60_000, async () => (await figuresOf(daemon))('berth_pool_machines') >= 8);
+    await createVm(daemon, 'small', 'exec sleep 600', { Memory: 128 * 2 ** 20 });
+    await startVm(daemon, 'small');
+    await eventually('it has its mould', 60_000, async () => (await figuresOf(daemon))('berth_pool_moulds') === 2);
+    await createVm(daemon, 'small-2', 'exec sleep 600', { Memory: 128 * 2 ** 20 });
+    await startVm(daemon, 'small-2');
+    assert.equal(await wayOf(daemon, 'small-2'), 'pool');
+    await daemon.call('DELETE', '/containers/small-2?force=1');
+    await daemon.call('DELETE', '/containers/small?force=1');
+  });
+
   test('when the mould is killed the next VM starts another way, and later ones from a new mould', async () => {
     await untilWaiting(daemon);
     const logBefore = readFileSync(daemon.logPath, 'utf8').length;
