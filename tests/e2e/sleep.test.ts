@@ -241,11 +241,11 @@ test('a VM that ends takes the connections with it that berthd carries for it', 
   await closed;
 });
 
-test('a storm of connections to 40 sleepers wakes each once and serves all', async () => {
-  const names = Array.from({ length: 40 }, (_, index) => `s${index}`);
+test('a storm of connections to 200 sleepers wakes each once and serves all', async () => {
+  const names = Array.from({ length: 200 }, (_, index) => `s${index}`);
   const words = new Map<string, string>();
   await atOnce(4, names, async (name) => {
-    words.set(name, await ask(await serving(name, { Memory: 128 * 2 ** 20 })));
+    words.set(name, await ask(await serving(name, { Memory: 96 * 2 ** 20 })));
   });
   assert.equal(new Set(words.values()).size, names.length, 'each has a word of its own');
   await atOnce(4, names, putToSleep);
