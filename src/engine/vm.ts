@@ -10,29 +10,17 @@ import type { Exec, ExecSpec } from './exec.ts';
 import { ExecTable } from './exec-table.ts';
 import type { GuestLink } from './guest-link.ts';
 import { decide, hasMachine, isUp, type VmEffect, type VmEvent } from './lifecycle.ts';
-import { type LaunchPlan, type NetworkPlug, RunningMachine } from './machine.ts';
+import { RunningMachine } from './machine.ts';
 import type { MachinePool } from './machine-pool.ts';
-import type {
-  BootStage,
-  BootTimings,
-  ExitFacts,
-  Machine,
-  NetworkAttachment,
-  SavedMachine,
-  TerminalSize,
-  VmRecord,
-} from './model.ts';
+import type { BootStage, BootTimings, ExitFacts, Machine, TerminalSize, VmRecord } from './model.ts';
 import type { EnginePorts, EngineSettings } from './ports.ts';
 import { ProcessLog } from './process-log.ts';
-import type { QemuBuild } from './qemu-command.ts';
-import type { Extent } from './root-disk.ts';
 import type { RunSource } from './run-source.ts';
-import { restoring } from './saved-machine.ts';
-import { letGoOfMemoryFile } from './twin.ts';
 import { VmFolders } from './vm-folders.ts';
+import { type MachineHost, VmMachines } from './vm-machines.ts';
 import { VmMilestones, type WaitCondition, type WaitOutcome } from './vm-milestones.ts';
 import { type FreezeOptions, killed, MAIN_PROCESS, type SessionHost, VmSession } from './vm-session.ts';
-import { type ObtainedToFill, putToSleep, type SleepHost, wakeUp } from './vm-sleep.ts';
+import { putToSleep, type SleepHost, wakeUp } from './vm-sleep.ts';
 import {
   GLANCE_MS,
   guestUsedBytes,
@@ -68,6 +56,7 @@ export class Vm {
   readonly #ownerOf: (volume: string) => Vm | undefined;
   readonly #milestones = new VmMilestones();
   readonly #folders: VmFolders;
+  readonly #machines: VmMachines;
   #log: Promise<ProcessLog> | undefined;
   #session: VmSession | undefined;
   /** Settled once nothing of the last boot is under way; never rejects. */
@@ -106,6 +95,7 @@ export class Vm {
     this.#onGone = neighbours.onGone;
     this.#ownerOf = neighbours.ownerOf;
     this.#folders = new VmFolders(record.id, settings);
+    this.#machines = new VmMachines(this.#machineHost(), { ports, settings, pool, folders: this.#folders });
   }
 
   get record(): VmRecord {
@@ -309,7 +299,7 @@ export class Vm {
       const leave = await this.#settings.gate.enter(new AbortController().signal);
       try {
         await wakeUp(this.#sleepHost());
-        if (this.#session !== undefined) void this.#letGoOfMemoryFile(this.#session.machine);
+        if (this.#session !== undefined) void this.#machines.letGoOfMemoryFile(this.#session.machine);
       } finally {
         leave();
       }
@@ -344,6 +334,31 @@ export class Vm {
     await transit;
   }
 
+  #machineHost(): MachineHost {
+    const vm = this;
+    return {
+      get record() {
+        return vm.#record;
+      },
+      get names() {
+        return vm.#names();
+      },
+      remember: (record) => {
+        this.#record = record;
+      },
+      reached: (stage) => this.#mark(stage),
+      newSession: (machine) => new VmSession(machine, this.#host()),
+      settled: (session, way, network) => {
+        this.#session = session;
+        const boot = this.#timed({ ...this.#record.boot, way }, 'spawnedMs');
+        this.#save({ ...this.#record, machine: session.machine.identity, network, boot });
+      },
+      unsettled: (session) => {
+        if (this.#session === session) this.#session = undefined;
+      },
+    };
+  }
+
   #sleepHost(): SleepHost {
     const vm = this;
     return {
@@ -366,7 +381,7 @@ export class Vm {
         this.#record = { ...this.#record, machine: session?.machine.identity };
       },
       newSession: (machine) => new VmSession(machine, this.#host()),
-      obtain: (saved) => this.#toFill(saved),
+      obtain: (saved) => this.#machines.toFill(saved),
       wake: () => this.#untilRunning(),
       runs: () => this.#milestones.woke(),
       afterwards: (work) => {
@@ -388,29 +403,6 @@ export class Vm {
       },
       happened: (action) => this.#happened(action, {}),
     };
-  }
-
-  /** A QEMU for a saved machine: a twin of one that waits for that, or one of its own. */
-  async #toFill(saved: SavedMachine): Promise<ObtainedToFill> {
-    const { record } = this;
-    await this.#folders.prepareRun(record.uid, this.#volumeDisks());
-    const extents = await this.#folders.writeRootDescriptor(record, this.#ports);
-    const network = record.network === undefined ? undefined : { ...record.network, tap: tapOf(record.id) };
-    if (network !== undefined) this.#record = { ...this.#record, network };
-    const build = await this.#settings.build();
-    const plan = this.#plan(build, extents, network, 'restored');
-    const blank = await this.#pool?.blank(build, record.spec);
-    try {
-      const machine = await blank?.twin(plan, saved);
-      if (machine !== undefined) return { machine, prepare: () => machine.attachDisks(plan.run) };
-    } catch (error) {
-      this.#ports.log(`VM ${record.name}: it wakes in a QEMU of its own: ${messageOf(error)}`);
-      if (blank !== undefined) await this.#pool?.spoilt(blank);
-      await this.#folders.prepareRun(record.uid, this.#volumeDisks());
-    }
-    const run = { ...plan.run, startsPaused: true };
-    const machine = await RunningMachine.launch({ ...plan, run, ...restoring(saved) });
-    return { machine, prepare: async () => {} };
   }
 
   /** What the VM takes right now; undefined when it has no machine. */
@@ -700,180 +692,23 @@ export class Vm {
       this.#lastError = undefined;
       (await this.log()).markStarted();
       const build = await this.#settings.build();
-      await this.#folders.prepareRun(uid, this.#volumeDisks());
+      await this.#folders.prepareRun(uid, this.#machines.volumeDisks());
       const extents = await this.#folders.writeRootDescriptor(this.#record, this.#ports);
       if (source !== undefined) {
-        await this.#resume(build, extents, source);
+        await this.#machines.resume(build, extents, source);
         return;
       }
-      if (!this.#isStarting(run)) this.#waiting.abort();
+      if (!this.#machines.isStarting(run)) this.#waiting.abort();
       leave = await this.#settings.gate.enter(this.#waiting.signal);
-      const session = this.#isStarting(run)
-        ? ((await this.#pooled(build, extents)) ??
-          (await this.#cloned(build, extents)) ??
-          (await this.#booted(build, extents)))
-        : undefined;
+      const session = this.#machines.isStarting(run) ? await this.#machines.obtain(build, extents) : undefined;
       if (session !== undefined) {
         await session.begin(extents);
-        void this.#letGoOfMemoryFile(session.machine);
+        void this.#machines.letGoOfMemoryFile(session.machine);
       } else await this.#ports.network?.detach(this.#record.id);
     } finally {
       leave();
       done?.();
     }
-  }
-
-  /** Address, names and published ports, unless an earlier try of this start has them already. */
-  async #attached(options: { readonly tap?: string; readonly address?: string | undefined } = {}): Promise<Attached> {
-    const { id, spec } = this.#record;
-    const { network } = this.#ports;
-    if (spec.network.mode !== 'bridge' || network === undefined) return undefined;
-    const { ports, mac } = spec.network;
-    const attached = await network.attach({ vmId: id, names: this.#names(), ports, mac, ...options });
-    this.#mark('queuedMs');
-    return attached;
-  }
-
-  /** A machine that waited for this; undefined when there is none or it did not work out. */
-  async #pooled(build: QemuBuild, extents: readonly Extent[]): Promise<VmSession | undefined> {
-    const { spec, run } = this.#record;
-    // A machine in the pool is plugged into the bridge, where a VM without a network may not be.
-    const pooled = spec.network.mode === 'bridge' ? await this.#pool?.take(build, spec) : undefined;
-    if (pooled === undefined) return undefined;
-    const { machine, uid } = pooled;
-    try {
-      const network = await this.#attached({ tap: pooled.tap });
-      for (const path of [this.#folders.dataDisk, ...this.#volumeDisks()]) await files.chown(path, uid, uid);
-      this.#record = { ...this.#record, uid };
-      const root = extents.length === 0 ? undefined : this.#folders.rootDescriptor;
-      return await this.#settle(machine, 'pool', network, async (session) => {
-        await machine.attachDisks({
-          rootDescriptor: root,
-          dataDisk: this.#folders.dataDisk,
-          volumes: this.#volumeDisks(),
-        });
-        await session.greetAgain(pooled.agent);
-      });
-    } catch (error) {
-      await machine.kill();
-      await this.#giveUp('a machine from the pool', run, error);
-      await files.rm(machine.identity.folder, { recursive: true, force: true });
-      return undefined;
-    } finally {
-      this.#pool?.forget(uid);
-    }
-  }
-
-  /** From a template; undefined when there is none or it did not work out, and when this start is over. */
-  async #cloned(build: QemuBuild, extents: readonly Extent[]): Promise<VmSession | undefined> {
-    const { spec, run } = this.#record;
-    const { templates } = this.#settings;
-    if (!this.#isStarting(run)) return undefined;
-    const template = await templates?.obtain(build, { vcpus: spec.vcpus, memoryBytes: spec.memoryBytes });
-    if (templates === undefined || template === undefined || !this.#isStarting(run)) return undefined;
-    const network = await this.#attached();
-    try {
-      const plan = this.#plan(build, extents, network, 'restored');
-      const memory = { path: template.memory.path, sealed: true };
-      const machine = await RunningMachine.launch({ ...plan, memory, stateFile: template.stateFile });
-      const session = await this.#settle(machine, 'clone', network, (one) => one.greet(true));
-      templates.cloneWorked(template);
-      return session;
-    } catch (error) {
-      await this.#giveUp('a clone', run, error);
-      await templates.cloneFailed(template);
-      return undefined;
-    }
-  }
-
-  async #booted(build: QemuBuild, extents: readonly Extent[]): Promise<VmSession | undefined> {
-    if (!this.#isStarting(this.#record.run)) return undefined;
-    const network = await this.#attached();
-    const machine = await RunningMachine.launch(this.#plan(build, extents, network, 'own'));
-    return await this.#settle(machine, 'boot', network, (session) => session.greet(false));
-  }
-
-  /** From a machine that was put away, or is being put away. */
-  async #resume(build: QemuBuild, extents: readonly Extent[], source: RunSource): Promise<void> {
-    await source.prepare?.();
-    const network = await this.#attached({ address: source.address });
-    const plan = this.#plan(build, extents, network, 'restored');
-    const { machine, run, plugIn } = await source.obtain(plan);
-    const session = await this.#settle(machine, source.origin, network, (one) => one.become(run));
-    if (session !== undefined) {
-      await session.goOn(plugIn);
-      void this.#letGoOfMemoryFile(machine);
-    } else await this.#ports.network?.detach(this.#record.id);
-  }
-
-  /** What its guest frees is the host's again from then on. Never rejects: a VM that keeps its memory is still a VM. */
-  async #letGoOfMemoryFile(machine: RunningMachine): Promise<void> {
-    const { twinProgram } = this.#settings;
-    if (twinProgram === undefined || !machine.keepsMemoryFile) return;
-    const trouble = await letGoOfMemoryFile(twinProgram, machine.identity);
-    if (trouble !== undefined && (await machine.alive())) this.#ports.log(`VM ${this.#record.name}: ${trouble}`);
-  }
-
-  /** One way to a machine did not work out: nothing of it may be in the way of the next. @throws when the start is over */
-  async #giveUp(way: string, run: number, error: unknown): Promise<void> {
-    await this.#ports.network?.detach(this.#record.id);
-    if (!this.#isStarting(run)) throw error;
-    this.#ports.log(`VM ${this.#record.name}: ${way} did not work out, it goes another way: ${messageOf(error)}`);
-    this.#settings.counters.cloneFailures += 1;
-    await this.#folders.prepareRun(this.#record.uid, this.#volumeDisks());
-  }
-
-  #plan(build: QemuBuild, extents: readonly Extent[], network: Attached, memory: 'own' | 'restored'): LaunchPlan {
-    const { id, spec, uid } = this.#record;
-    return {
-      launcher: this.#settings.launcher,
-      build,
-      identity: this.#settings.firstUid === undefined ? undefined : { uid, group: this.#settings.kvmGroup },
-      plug: plugOf(id, network, this.#settings.firstUid !== undefined),
-      folder: this.#folders.run,
-      logFile: this.#folders.qemuLog,
-      run: {
-        name: `berth-${shortId(id)}`,
-        vcpus: spec.vcpus,
-        memoryBytes: spec.memoryBytes,
-        memory,
-        rootDescriptor: extents.length === 0 ? undefined : this.#folders.rootDescriptor,
-        dataDisk: this.#folders.dataDisk,
-        volumes: this.#volumeDisks(),
-      },
-    };
-  }
-
-  /** A session whose guest answers; undefined when the VM was ended meanwhile. @throws why there is none */
-  async #settle(
-    machine: RunningMachine,
-    way: 'pool' | 'clone' | 'boot' | RunSource['origin'],
-    network: Attached,
-    greet: (session: VmSession) => Promise<void>,
-  ): Promise<VmSession | undefined> {
-    const { run } = this.#record;
-    if (!this.#isStarting(run)) {
-      // Killed or removed in the meantime; its tear-down could not know of this QEMU.
-      await machine.kill();
-      return undefined;
-    }
-    const session = new VmSession(machine, this.#host());
-    this.#session = session;
-    const boot = this.#timed({ ...this.#record.boot, way }, 'spawnedMs');
-    this.#save({ ...this.#record, machine: machine.identity, network, boot });
-    try {
-      await greet(session);
-    } catch (error) {
-      await session.end();
-      if (this.#session === session) this.#session = undefined;
-      throw error;
-    }
-    if (way === 'pool' || way === 'clone' || way === 'boot') this.#settings.counters[way] += 1;
-    return session;
-  }
-
-  #isStarting(run: number): boolean {
-    return this.#record.state.name === 'starting' && this.#record.run === run;
   }
 
   #startFailed(error: unknown): void {
@@ -955,11 +790,6 @@ export class Vm {
     }
   }
 
-  /** In the order of the slots. @throws volume.not_found (not_found) */
-  #volumeDisks(): string[] {
-    return (this.#record.spec.volumes ?? []).map(({ volume }) => this.#ports.volumes.diskOf(volume));
-  }
-
   /** Whether anybody will see this disk, or a volume, again. */
   #keepsDisk(): boolean {
     if ((this.#record.spec.volumes ?? []).some(({ readOnly }) => !readOnly)) return true;
@@ -997,24 +827,6 @@ export class Vm {
   #happened(action: string, attributes: Readonly<Record<string, string>>): void {
     this.#ports.onHappening({ action, vm: this.#record, attributes, timeMs: nowMs() });
   }
-}
-
-type Attached = NetworkAttachment | undefined;
-
-function tapOf(id: string): string {
-  return `bt${shortId(id)}`;
-}
-
-/** A VM without a network has a card too, plugged into nothing. */
-function plugOf(id: string, network: Attached, isRoot: boolean): NetworkPlug {
-  if (network?.kind === 'bridge') return { kind: 'tap', tap: network.tap, bridge: network.bridge };
-  if (isRoot) return { kind: 'tap', tap: tapOf(id), bridge: undefined };
-  return {
-    kind: 'user',
-    isolated: network === undefined,
-    address: network?.address ?? '',
-    ports: network?.ports ?? [],
-  };
 }
 
 /** Asleep, or about to be awake: no guest answers. */
