@@ -94,9 +94,7 @@ export class Volumes {
   get(name: string): Volume {
     const volume = this.#known.get(name);
     if (volume !== undefined) return volume;
-    throw new BerthError('not_found', 'volume.not_found', `get ${name}: no such volume`, {
-      hint: 'see "berth volume ls"; "berth volume create" makes one',
-    });
+    throw new BerthError('not_found', 'volume.not_found', `get ${name}: no such volume`);
   }
 
   has(name: string): boolean {

@@ -151,8 +151,8 @@ describe('the Engine API', () => {
     const refusals: [object, number, RegExp][] = [
       [{ HostConfig: { Memory: 4_000_000 } }, 400, /^Minimum memory limit allowed is 80MB/],
       [{ HostConfig: { NanoCpus: 1e15 } }, 400, /range of CPUs is from 0\.01 to 64\.00/],
-      [{ HostConfig: { Binds: ['/a:/b'] } }, 501, /HostConfig\.Binds \(-v\) is not supported yet/],
-      [{ HostConfig: { Mounts: [{ Type: 'bind', Source: '/a', Target: '/b' }] } }, 501, /HostConfig\.Mounts/],
+      [{ HostConfig: { Binds: ['/a:/b'] } }, 501, /the host folder \/a \(-v \/a:\/b\) is not supported/],
+      [{ HostConfig: { Mounts: [{ Type: 'bind', Source: '/a', Target: '/b' }] } }, 501, /a mount of type bind/],
       [{ HostConfig: { RestartPolicy: { Name: 'always' } } }, 501, /restart policy always/],
       [{ HostConfig: { NetworkMode: 'mine' } }, 501, /network mode mine/],
       [{ NetworkingConfig: { EndpointsConfig: { mine: {} } } }, 501, /network mine/],
