@@ -102,7 +102,12 @@ export async function startDaemon(
       volumes,
       network: bridge === undefined ? new UserNetwork() : networkPort(bridge),
       images: { layersOf: async (id) => (await images.rootDiskOf(id)).layers },
-      records: recordPort(records, (id) => news.tell(id)),
+      records: recordPort(records, (id) => {
+        news.tell(id);
+        // A volume that they share may be another's now.
+        for (const { volume } of engine.get(id)?.record.spec.volumes ?? [])
+          for (const user of engine.usersOf(volume)) news.tell(user.record.id);
+      }),
       onHappening: (happening) => {
         if (happening.action === 'start') metrics.started(happening.vm);
         events.add(eventOf(happening));
@@ -153,7 +158,7 @@ export async function startDaemon(
   const fleet = await Fleet.open({
     folder: settings.stateFolder,
     drivers: [
-      berthDriver(await ownVms({ engine, news, version: VERSION, qemuVersion: qemu })),
+      berthDriver(await ownVms({ engine, volumes, news, version: VERSION, qemuVersion: qemu })),
       libvirtDriver,
       vsphereDriver,
       xenDriver,

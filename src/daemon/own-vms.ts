@@ -3,6 +3,7 @@ import { BerthError } from '#base';
 import { type Engine, isUp, type Vm, type VmState, type VmUsage } from '#engine';
 import type { OwnVms, PowerVerb } from '#fleet';
 import { files, hostFacts, hostUptimeMs, nowMs, startTimer } from '#platform';
+import type { Volumes } from '#storage';
 
 const POWER_OF: Readonly<Record<VmState['name'], string>> = {
   created: 'off',
@@ -43,15 +44,20 @@ export class OwnVmNews {
 
 export interface OwnVmParts {
   readonly engine: Engine;
+  readonly volumes: Volumes;
   readonly news: OwnVmNews;
   readonly version: string;
   readonly qemuVersion: string;
 }
 
-export async function ownVms({ engine, news, version, qemuVersion }: OwnVmParts): Promise<OwnVms> {
+export async function ownVms({ engine, volumes, news, version, qemuVersion }: OwnVmParts): Promise<OwnVms> {
   const host = hostFacts();
   const bootedAtMs = nowMs() - (await hostUptimeMs());
   const diskBytes = await diskSizes(engine);
+  const disksIn = (owners: ReadonlyMap<string, Vm>) => (vm: Vm) =>
+    (vm.record.spec.volumes ?? [])
+      .filter(({ volume }) => owners.get(volume) === vm && volumes.has(volume))
+      .map(({ volume }) => ({ name: volume, path: volumes.diskOf(volume), bytes: volumes.get(volume).sizeBytes }));
   const actions: Readonly<Partial<Record<PowerVerb, (vm: Vm) => Promise<void>>>> = {
     start: (vm) => vm.start(),
     stop: (vm) => vm.kill(KILL),
@@ -75,11 +81,14 @@ export async function ownVms({ engine, news, version, qemuVersion }: OwnVmParts)
       uptimeSeconds: Math.round((nowMs() - bootedAtMs) / 1_000),
     }),
     list: function* () {
-      for (const vm of engine.list()) yield factsOf(vm, { hostName: host.hostName, diskBytes });
+      const volumesOf = disksIn(ownersOfVolumes(engine.list()));
+      for (const vm of engine.list()) yield factsOf(vm, { hostName: host.hostName, diskBytes, volumesOf });
     },
     find: (nativeId) => {
       const vm = engine.get(nativeId);
-      return vm === undefined ? undefined : factsOf(vm, { hostName: host.hostName, diskBytes });
+      if (vm === undefined) return undefined;
+      const users = (vm.record.spec.volumes ?? []).flatMap(({ volume }) => engine.usersOf(volume));
+      return factsOf(vm, { hostName: host.hostName, diskBytes, volumesOf: disksIn(ownersOfVolumes(users)) });
     },
     onChange: (listener) => news.listen(listener),
     verbs: Object.keys(actions) as PowerVerb[],
@@ -107,7 +116,29 @@ async function diskSizes(engine: Engine): Promise<(vm: Vm) => number | null> {
   };
 }
 
-function factsOf(vm: Vm, place: { hostName: string; diskBytes: (vm: Vm) => number | null }): Record<string, unknown> {
+interface Place {
+  readonly hostName: string;
+  readonly diskBytes: (vm: Vm) => number | null;
+  readonly volumesOf: (vm: Vm) => readonly { readonly name: string; readonly path: string; readonly bytes: number }[];
+}
+
+/** A volume is one VM's, so that it is counted once: of the one that is up with it, else of the oldest that wants it. */
+function ownersOfVolumes(vms: readonly Vm[]): Map<string, Vm> {
+  const owners = new Map<string, Vm>();
+  const isBefore = (one: Vm, other: Vm): boolean =>
+    isUp(one.record.state) === isUp(other.record.state)
+      ? one.record.createdAtMs < other.record.createdAtMs
+      : isUp(one.record.state);
+  for (const vm of vms) {
+    for (const { volume } of vm.record.spec.volumes ?? []) {
+      const known = owners.get(volume);
+      if (known === undefined || isBefore(vm, known)) owners.set(volume, vm);
+    }
+  }
+  return owners;
+}
+
+function factsOf(vm: Vm, place: Place): Record<string, unknown> {
   const { record } = vm;
   const { spec, network } = record;
   const nic =
@@ -132,6 +163,14 @@ function factsOf(vm: Vm, place: { hostName: string; diskBytes: (vm: Vm) => numbe
         datastore: null,
         path: vm.diskPath,
       },
+      ...place.volumesOf(vm).map(({ name, path, bytes }) => ({
+        name,
+        format: 'raw',
+        capacityBytes: bytes,
+        allocatedBytes: null,
+        datastore: null,
+        path,
+      })),
     ],
     nics: nic,
     guestOs: spec.imageReference,

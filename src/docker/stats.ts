@@ -11,7 +11,8 @@ const INTERVAL_MS = 1_000;
 /** Between the two looks of a call that wants one answer: the docker CLI gives up after 2 s. */
 const ONCE_INTERVAL_MS = 700;
 /** As the guest numbers its disks: virtio's block devices, 16 minor numbers each. */
-const DEVICES = { root: [254, 0], data: [254, 16] } as const;
+const MAJOR = 254;
+const MINORS = 16;
 
 export interface StatsSample {
   /** Absent when the VM does not run. */
@@ -122,11 +123,11 @@ function network({ received, sent }: NonNullable<VmUsage['network']>): object {
 
 function blkio(disks: VmUsage['disks']): object {
   const entries = (read: 'readBytes' | 'readOperations', written: 'writtenBytes' | 'writeOperations'): object[] =>
-    disks.flatMap((disk) => {
-      const [major, minor] = DEVICES[disk.device];
+    disks.flatMap((disk, index) => {
+      const place = { major: MAJOR, minor: index * MINORS };
       return [
-        { major, minor, op: 'read', value: disk[read] },
-        { major, minor, op: 'write', value: disk[written] },
+        { ...place, op: 'read', value: disk[read] },
+        { ...place, op: 'write', value: disk[written] },
       ];
     });
   return {

@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import { files, nowMs, sleep } from '#platform';
 import type { GuestLink } from './guest-link.ts';
 import type { RunningMachine } from './machine.ts';
+import { volumeSlot } from './qemu-command.ts';
 
 /** A guest answers in a millisecond; one whose processors are all busy is not waited for. */
 const GUEST_PATIENCE_MS = 300;
@@ -44,7 +45,8 @@ export interface TrafficCount {
 }
 
 export interface DiskUsage {
-  readonly device: 'root' | 'data';
+  /** `root`, `data`, `volume0` and so on, in the order of the guest's numbers. */
+  readonly device: string;
   readonly readBytes: number;
   readonly readOperations: number;
   readonly writtenBytes: number;
@@ -72,9 +74,11 @@ export interface UsageSources {
   /** Absent where nobody would answer. */
   readonly link: GuestLink | undefined;
   readonly tap: string | undefined;
+  /** How many slots have one. */
+  readonly volumes: number;
 }
 
-export async function usageOf({ machine, link, tap }: UsageSources): Promise<VmUsage> {
+export async function usageOf({ machine, link, tap, volumes }: UsageSources): Promise<VmUsage> {
   const { pid } = machine.identity;
   const [own, host, memory, guest, network, disks] = await Promise.all([
     textOf(`/proc/${pid}/stat`),
@@ -82,7 +86,7 @@ export async function usageOf({ machine, link, tap }: UsageSources): Promise<VmU
     memoryOf(machine),
     link === undefined ? undefined : guestUsage(link),
     tap === undefined ? undefined : networkUsage(tap),
-    disksOf(machine),
+    disksOf(machine, volumes),
   ]);
   const { userNs, systemNs } = cpuOf(own);
   const [atMs, hostCpuNs] = [nowMs(), hostCpuOf(host)];
@@ -211,11 +215,12 @@ const BlockStatistics = v.array(
   }),
 );
 
-async function disksOf(machine: RunningMachine): Promise<DiskUsage[]> {
+async function disksOf(machine: RunningMachine, volumes: number): Promise<DiskUsage[]> {
   const answer = await machine.qmp.execute('query-blockstats', {}, QMP_PATIENCE_MS).catch(() => []);
   const parsed = v.safeParse(BlockStatistics, answer);
   if (!parsed.success) return [];
-  return (['root', 'data'] as const).flatMap((device) => {
+  const devices = ['root', 'data', ...Array.from({ length: volumes }, (_, index) => volumeSlot(index))];
+  return devices.flatMap((device) => {
     // A device is named by its path: /machine/peripheral/root/virtio-backend.
     const found = parsed.output.find(({ qdev }) => qdev?.split('/').includes(device));
     if (found === undefined) return [];

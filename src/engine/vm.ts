@@ -429,12 +429,17 @@ export class Vm {
   }
 
   #usageSources(): UsageSources | undefined {
-    const { state, network } = this.#record;
+    const { state, network, spec } = this.#record;
     const session = this.#session;
     if (session === undefined || (state.name !== 'running' && state.name !== 'paused')) return undefined;
     const answers = state.name === 'running' && session.isGreeted;
     const tap = network?.kind === 'bridge' ? network.tap : undefined;
-    return { machine: session.machine, link: answers ? session.link : undefined, tap };
+    return {
+      machine: session.machine,
+      link: answers ? session.link : undefined,
+      tap,
+      volumes: spec.volumes?.length ?? 0,
+    };
   }
 
   /** The channel to a running guest. @throws vm.not_running, vm.paused (conflict) */

@@ -281,6 +281,27 @@ describe('volumes', () => {
     await removeVm(daemon, 'lost');
   });
 
+  test('stats count what goes to a volume, and the fleet knows it as a disk of the VM that has it', async () => {
+    await createVm(daemon, 'elder', 'exec sleep 600', { Binds: ['counted:/data'] });
+    await started(daemon, 'writer', 'counted:/data');
+    await sh(daemon, 'writer', 'dd if=/dev/zero of=/data/x bs=1M count=8 2>/dev/null; sync');
+    const { body } = await daemon.call('GET', '/containers/writer/stats?stream=0&one-shot=1');
+    type Counted = { blkio_stats: { io_service_bytes_recursive: { op: string; minor: number; value: number }[] } };
+    const written = (body as Counted).blkio_stats.io_service_bytes_recursive.find(
+      ({ op, minor }) => op === 'write' && minor === 32,
+    );
+    assert.ok((written?.value ?? 0) >= 8 * 2 ** 20, JSON.stringify(body));
+    const disksOf = async (name: string): Promise<string[]> => {
+      const answer = await daemon.call('GET', `/berth/v1/fleet/vms/${name}`);
+      return ((answer.body as { facts?: { disks: { name: string }[] } }).facts?.disks ?? []).map((disk) => disk.name);
+    };
+    await eventually('it is the writer’s', 20_000, async () => (await disksOf('writer')).includes('counted'));
+    assert.deepEqual(await disksOf('elder'), ['data']);
+    await removeVm(daemon, 'writer');
+    await eventually('and then the other’s', 20_000, async () => (await disksOf('elder')).includes('counted'));
+    await removeVm(daemon, 'elder');
+  });
+
   test('berth volume does the same', async () => {
     const berth = (...args: string[]) => runProcess([BERTH, '--socket', daemon.socket, 'volume', ...args]);
     assert.equal((await berth('create', '--opt', 'size=64m', 'ours')).stdout, 'ours\n');
