@@ -121,10 +121,16 @@ function network({ received, sent }: NonNullable<VmUsage['network']>): object {
   };
 }
 
+/** Root and data disk come first, the slots of volumes behind them. */
+function numberOf(device: string): number {
+  if (device === 'root') return 0;
+  return device === 'data' ? 1 : 2 + Number(device.slice('volume'.length));
+}
+
 function blkio(disks: VmUsage['disks']): object {
   const entries = (read: 'readBytes' | 'readOperations', written: 'writtenBytes' | 'writeOperations'): object[] =>
-    disks.flatMap((disk, index) => {
-      const place = { major: MAJOR, minor: index * MINORS };
+    disks.flatMap((disk) => {
+      const place = { major: MAJOR, minor: numberOf(disk.device) * MINORS };
       return [
         { ...place, op: 'read', value: disk[read] },
         { ...place, op: 'write', value: disk[written] },
