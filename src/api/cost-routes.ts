@@ -3,6 +3,8 @@ import {
   CardFactsSchema,
   CardTextSchema,
   ClosedSchema,
+  CostChargesQuerySchema,
+  CostChargesSchema,
   CostPageQuerySchema,
   CostReportQuerySchema,
   CostReportSchema,
@@ -83,6 +85,15 @@ export const costRoutes: readonly ApiRoute[] = [
     answer: CostReportSchema,
     handle: ({ money }, { query }) =>
       money.report({ months: query.month, by: query.by.split(',').map((word) => word.trim()), zone: query.zone }),
+  }),
+  route({
+    method: 'GET',
+    path: '/berth/v1/cost/charges',
+    name: 'costCharges',
+    summary: 'the rows of the ledger; of the current month when none is given',
+    query: CostChargesQuerySchema,
+    answer: CostChargesSchema,
+    handle: ({ money }, { query }) => money.charges(query.month),
   }),
   route({
     method: 'GET',

@@ -69,4 +69,14 @@ export const CostReportQuerySchema = v.strictObject({
   by: v.optional(v.pipe(text, v.maxLength(200)), 'project'),
   zone,
 });
+export const CostChargesQuerySchema = v.strictObject({
+  month: v.optional(v.pipe(v.array(month), v.maxLength(120)), []),
+});
+/** Each charge is a JSON document of its own, numbers in it decimal text: as the ledger keeps it. */
+export const CostChargesSchema = v.object({
+  months: v.array(text),
+  currency: text,
+  closed: v.array(text),
+  charges: v.array(v.object({ month: text, isCorrection: v.boolean(), charge: text })),
+});
 export const CostPageQuerySchema = v.strictObject({ month: v.pipe(v.array(month), v.length(1)), zone });

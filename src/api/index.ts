@@ -1,6 +1,7 @@
 export {
   CardFactsSchema,
   ClosedSchema,
+  CostChargesSchema,
   CostReportSchema,
   type CostSummary,
   CostSummarySchema,

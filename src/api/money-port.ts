@@ -4,6 +4,7 @@ import type {
   CardFactsSchema,
   CardTextSchema,
   ClosedSchema,
+  CostChargesSchema,
   CostReportSchema,
   CostStatusSchema,
   RatedSchema,
@@ -23,5 +24,6 @@ export interface MoneyPort {
     readonly by: string[];
     readonly zone: string;
   }): Promise<v.InferOutput<typeof CostReportSchema>>;
+  charges(months: readonly string[]): Promise<v.InferOutput<typeof CostChargesSchema>>;
   page(month: string, zone: string): Promise<string>;
 }

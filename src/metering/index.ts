@@ -7,6 +7,7 @@ export { readCsv } from './focus/read-csv.ts';
 export { berthModel } from './focus/rules.ts';
 export { type ModelVerdict, runModel } from './focus/run-model.ts';
 export { focusCsv, focusJson, focusParquet } from './focus/write-table.ts';
+export { readCharge, writeCharge } from './ledger/charge-document.ts';
 export type { Ledger } from './ledger/ledger.ts';
 export { openLedger } from './ledger/open-ledger.ts';
 export type { RateCard } from './rate-card/card.ts';

@@ -147,6 +147,26 @@ test('with a card the daemon rates by itself, and a report needs no file', async
   assert.equal(statSync(join(daemon.stateDir, 'money')).mode & 0o777, 0o700);
 });
 
+test('explain, export, forecast and budgets need no file either, and say what they say of the same ledger and card', async () => {
+  const place = ['--ledger', join(daemon.stateDir, 'money/ledger.db')];
+  const month = ['--month', LAST_MONTH];
+  const explained = await said('cost', 'explain', ...month);
+  assert.equal(explained, await said('cost', 'explain', ...month, ...place));
+  assert.match(explained, /216/);
+  const paths = ['daemon', 'file'].map((name) => join(folder, `${name}.csv`)) as [string, string];
+  await said('cost', 'export', ...month, '--out', paths[0]);
+  await said('cost', 'export', ...month, '--out', paths[1], ...place);
+  assert.equal(readFileSync(paths[0], 'utf8'), readFileSync(paths[1], 'utf8'));
+  assert.ok(readFileSync(paths[0], 'utf8').split('\n').length > 5);
+  const cheaper = join(folder, 'cheaper.yaml');
+  writeFileSync(cheaper, cardText('0.5'));
+  const compared = await said('cost', 'compare', '--with', cheaper, ...month, '--by', 'project', '--json');
+  const shop = JSON.parse(compared.split('\n')[0] ?? '') as Record<string, string>;
+  assert.deepEqual([shop['first'], shop['second']], ['216', '108']);
+  assert.match(await said('cost', 'forecast', ...month, '--json'), /"project":"shop"/);
+  assert.match(await said('cost', 'budgets', ...month, '--json'), /"budget":"tiny"/);
+});
+
 test('rated again and killed in the middle, daemon and all, the ledger holds every charge once', async () => {
   for (let round = 0; round < 8; round += 1) {
     const reckoning = async () => (await findProcesses(MONEY)).map((one) => one.pid);

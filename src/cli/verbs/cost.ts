@@ -48,7 +48,7 @@ export const cost: Verb = {
       '  card       set FILE, show, rm: the card by which the daemon itself rates, every hour\n' +
       '  ledger     set FILE, rm: the daemon’s ledger; FILE holds a PostgreSQL address\n' +
       '  status     what the daemon has rated\n\n' +
-      'Without --card, --usage and --ledger, report, rate, close and html are about the daemon’s own ledger.',
+      'Without --card, --usage and --ledger everything is about the daemon’s own card, history and ledger.',
     flags: [
       { flags: '--card <FILE>', about: 'the rate card (YAML)' },
       { flags: '--usage <FILE>', about: 'usage facts (JSON lines) instead of the fleet’s history' },
@@ -85,6 +85,7 @@ export const cost: Verb = {
     examples: [
       'berth cost card set house.yaml',
       'berth cost report --by project,vm',
+      'berth cost export --month 2026-11 --focus 1.3 --out 2026-11.csv',
       'berth cost report --card house.yaml --month 2026-11 --by project,owner',
       'berth cost report --card house.yaml --usage usage.jsonl --month 2026-11 --by vm',
       'berth cost explain --card house.yaml --usage usage.jsonl --month 2026-11 --vm web',

@@ -1,6 +1,6 @@
 /** What the ledger says: reports, and a month as a page. */
 import type * as v from 'valibot';
-import type { CostReportSchema } from '#api';
+import type { CostChargesSchema, CostReportSchema } from '#api';
 import { BerthError } from '#base';
 import {
   COST_PARTS,
@@ -13,9 +13,15 @@ import {
   type ReportedCharge,
   rate,
   reportOf,
+  writeCharge,
 } from '#metering';
 import { type Asked, cardInForce, factsOf, ledgerOf } from './rating.ts';
 import type { CostQuestion } from './request.ts';
+
+interface BookedCharge extends ReportedCharge {
+  /** The month it is in. */
+  readonly bookedInto: string;
+}
 
 /** @throws cost.dimension (invalid), cost.currencies (conflict) */
 export async function report(asked: Asked, question: CostQuestion): Promise<v.InferOutput<typeof CostReportSchema>> {
@@ -63,18 +69,37 @@ export async function page(asked: Asked, { month, zone }: { readonly month: stri
   };
 }
 
+/** The rows themselves, for explanations and exports. */
+export async function charges(
+  asked: Asked,
+  months: readonly string[],
+): Promise<v.InferOutput<typeof CostChargesSchema>> {
+  const wanted = months.length > 0 ? months : [monthOf(asked.nowMs)];
+  const found = await booked(asked, wanted);
+  return {
+    months: [...wanted],
+    currency: found.currency,
+    closed: found.closed,
+    charges: found.charges.map(({ charge, isCorrection, bookedInto }) => ({
+      month: bookedInto,
+      isCorrection,
+      charge: writeCharge(charge),
+    })),
+  };
+}
+
 async function booked(
   asked: Asked,
   months: readonly string[],
-): Promise<{ charges: ReportedCharge[]; currency: string; closed: string[] }> {
+): Promise<{ charges: BookedCharge[]; currency: string; closed: string[] }> {
   const ledger = await ledgerOf(asked);
   try {
-    const charges: ReportedCharge[] = [];
+    const charges: BookedCharge[] = [];
     const closed: string[] = [];
     for (const month of months) {
       if ((await ledger.period(month)).state === 'closed') closed.push(month);
       for (const { charge, kind } of await ledger.entries(month))
-        charges.push({ charge, isCorrection: kind === 'correction' });
+        charges.push({ charge, isCorrection: kind === 'correction', bookedInto: month });
     }
     const currencies = [...new Set(charges.map(({ charge }) => charge.currency))];
     if (currencies.length > 1)

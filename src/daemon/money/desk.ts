@@ -8,6 +8,7 @@ import * as v from 'valibot';
 import {
   CardFactsSchema,
   ClosedSchema,
+  CostChargesSchema,
   CostReportSchema,
   type CostSummary,
   CostSummarySchema,
@@ -132,6 +133,10 @@ export class MoneyDesk implements MoneyPort {
 
   report(question: CostQuestion): Promise<v.InferOutput<typeof CostReportSchema>> {
     return this.#ask({ do: 'report', question }, CostReportSchema);
+  }
+
+  charges(months: readonly string[]): Promise<v.InferOutput<typeof CostChargesSchema>> {
+    return this.#ask({ do: 'charges', months: [...months] }, CostChargesSchema);
   }
 
   async page(month: string, zone: string): Promise<string> {

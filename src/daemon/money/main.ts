@@ -9,7 +9,7 @@ import { BerthError, messageOf } from '#base';
 import { loadRateCard } from '#metering';
 import { standardInput } from '#platform';
 import { type FolderLock, lockFolder } from '#store';
-import { page, report } from './asking.ts';
+import { charges, page, report } from './asking.ts';
 import { type Asked, closeMonth, rateMonths } from './rating.ts';
 import { type MoneyRequest, MoneyRequestSchema, type MoneyTask } from './request.ts';
 
@@ -39,6 +39,8 @@ async function done(task: MoneyTask, asked: Asked): Promise<object> {
       return await report(asked, task.question);
     case 'page':
       return await page(asked, task);
+    case 'charges':
+      return await charges(asked, task.months);
   }
 }
 

@@ -3,13 +3,13 @@ import { openLedger, rate, timeText } from '#metering';
 import { nowMs } from '#platform';
 import { type Options, usageError } from '../../command-line.ts';
 import type { VerbContext } from '../../verb.ts';
-import { closeByDaemon, isOfDaemon, rateByDaemon } from './daemon.ts';
-import { cardOf, monthOfOptions, monthsOf, thisMonth, usageFactsOf, wanted } from './input.ts';
+import { closeByDaemon, rateByDaemon } from './daemon.ts';
+import { cardOf, isOfDaemon, monthOfOptions, monthsOf, thisMonth, usageFactsOf, wanted } from './input.ts';
 
 export async function rateMonths(context: VerbContext, options: Options): Promise<number> {
   if (isOfDaemon(options)) return rateByDaemon(context, options);
   const { out, note } = context;
-  const [card, facts] = [await cardOf(options), await usageFactsOf(context, options)];
+  const [card, facts] = [await cardOf(context, options), await usageFactsOf(context, options)];
   const ledger = await openLedger(wanted(options, 'ledger'));
   try {
     for (const month of monthsOf(options, facts)) {

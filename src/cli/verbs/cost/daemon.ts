@@ -10,11 +10,6 @@ import { type ReportTexts, reportLines } from './report-text.ts';
 
 const BASE = '/berth/v1/cost';
 
-/** Nothing was said about where from: the daemon's own ledger is meant. */
-export function isOfDaemon(options: Options): boolean {
-  return ['card', 'usage', 'samples', 'ledger'].every((name) => options.text(name) === undefined);
-}
-
 export async function manageCard(context: VerbContext, _options: Options, words: readonly string[]): Promise<number> {
   const { engine, out } = context;
   const [action = 'show', path] = words;

@@ -14,6 +14,7 @@ import {
   type RateCard,
   rate,
   readCardText,
+  readCharge,
   readUsageFile,
   type Selector,
   selected,
@@ -31,8 +32,21 @@ export function wanted(options: Options, name: string): string {
   return value;
 }
 
-export async function cardOf(options: Options, flag = 'card'): Promise<RateCard> {
-  const path = wanted(options, flag);
+const BASE = '/berth/v1/cost';
+
+/** Nothing was said about where from: the daemon's own card and ledger are meant. */
+export function isOfDaemon(options: Options): boolean {
+  return ['card', 'usage', 'samples', 'ledger'].every((name) => options.text(name) === undefined);
+}
+
+/** Of the file; of the daemon where nothing else is said. */
+export async function cardOf(context: VerbContext, options: Options): Promise<RateCard> {
+  if (!isOfDaemon(options)) return await cardIn(wanted(options, 'card'));
+  const { card } = await context.engine.call<{ card: string }>('GET', `${BASE}/card`);
+  return loadRateCard(card, 'the daemon’s rate card');
+}
+
+export async function cardIn(path: string): Promise<RateCard> {
   return loadRateCard(await readCardText(path), path);
 }
 
@@ -136,12 +150,16 @@ export interface ChargeInput {
 /** Charges from a ledger, or rated now from a card and usage; filtered. @throws usage (invalid) */
 export async function chargesOf(context: VerbContext, options: Options): Promise<ChargeInput> {
   const ledger = options.text('ledger');
-  const found = ledger === undefined ? await ratedNow(context, options) : await booked(options, ledger);
+  const found = isOfDaemon(options)
+    ? await bookedByDaemon(context, options)
+    : ledger === undefined
+      ? await ratedNow(context, options)
+      : await booked(options, ledger);
   return { ...found, charges: selected(found.charges, filterOf(options)) };
 }
 
 async function ratedNow(context: VerbContext, options: Options): Promise<ChargeInput> {
-  const [card, facts] = [await cardOf(options), await usageFactsOf(context, options)];
+  const [card, facts] = [await cardOf(context, options), await usageFactsOf(context, options)];
   const months = monthsOf(options, facts);
   const ratings = months.map((month) => rate(card, month, facts));
   const notes = ratings.flatMap(({ period, unpriced, gaps, unknownVms }) => [
@@ -157,16 +175,34 @@ async function ratedNow(context: VerbContext, options: Options): Promise<ChargeI
   return { charges, currency: card.currency, months, notes };
 }
 
+async function bookedByDaemon({ engine }: VerbContext, options: Options): Promise<ChargeInput> {
+  const asked = options.list('month').length > 0 ? monthsOf(options) : [];
+  const found = await engine.call<{
+    months: string[];
+    currency: string;
+    closed: string[];
+    charges: { month: string; isCorrection: boolean; charge: string }[];
+  }>('GET', `${BASE}/charges`, { query: { month: asked } });
+  const charges = found.charges.map(({ month, isCorrection, charge }) => ({
+    charge: readCharge(charge),
+    isCorrection,
+    bookedInto: month,
+    invoiceId: found.closed.includes(month) ? invoiceOf(options, month) : undefined,
+  }));
+  return { charges, currency: found.currency, months: found.months, notes: [] };
+}
+
+function invoiceOf(options: Options, month: string): string {
+  return `${options.text('account') ?? 'default'}-${month}`;
+}
+
 async function booked(options: Options, place: string): Promise<ChargeInput> {
   const months = monthsOf(options);
   const ledger = await openLedger(place);
   try {
     const charges: FocusCharge[] = [];
     for (const month of months) {
-      const invoiceId =
-        (await ledger.period(month)).state === 'closed'
-          ? `${options.text('account') ?? 'default'}-${month}`
-          : undefined;
+      const invoiceId = (await ledger.period(month)).state === 'closed' ? invoiceOf(options, month) : undefined;
       for (const { charge, kind } of await ledger.entries(month))
         charges.push({ charge, isCorrection: kind === 'correction', bookedInto: month, invoiceId });
     }

@@ -3,13 +3,17 @@ import { monthPage, rate, selected } from '#metering';
 import { files, nowMs } from '#platform';
 import type { Options } from '../../command-line.ts';
 import type { VerbContext } from '../../verb.ts';
-import { isOfDaemon, pageOfDaemon } from './daemon.ts';
-import { cardOf, filterOf, monthOfOptions, usageFactsOf, wanted } from './input.ts';
+import { pageOfDaemon } from './daemon.ts';
+import { cardOf, filterOf, isOfDaemon, monthOfOptions, usageFactsOf, wanted } from './input.ts';
 
 export async function writePage(context: VerbContext, options: Options): Promise<number> {
   if (isOfDaemon(options)) return pageOfDaemon(context, options);
   const { out } = context;
-  const [card, facts, period] = [await cardOf(options), await usageFactsOf(context, options), monthOfOptions(options)];
+  const [card, facts, period] = [
+    await cardOf(context, options),
+    await usageFactsOf(context, options),
+    monthOfOptions(options),
+  ];
   const path = wanted(options, 'out');
   const rating = rate(card, period, facts);
   const charges = rating.charges.map((charge) => ({ charge, isCorrection: false }));

@@ -22,21 +22,25 @@ import { type Options, usageError } from '../../command-line.ts';
 import { FAILED } from '../../exit-codes.ts';
 import { renderTable } from '../../tables.ts';
 import type { VerbContext } from '../../verb.ts';
-import { isOfDaemon, reportOfDaemon } from './daemon.ts';
+import { reportOfDaemon } from './daemon.ts';
 import {
+  cardIn,
   cardOf,
   chargesOf,
   dimensionsOf,
   filterOf,
+  isOfDaemon,
   lastKnownMs,
   monthOfOptions,
   timeOf,
   usageFactsOf,
+  wanted,
 } from './input.ts';
 import { type ReportTexts, reportLines, SHOWN_DECIMALS, titleOf } from './report-text.ts';
 
-export async function checkCard({ out }: VerbContext, options: Options): Promise<number> {
-  const card = await cardOf(options);
+export async function checkCard(context: VerbContext, options: Options): Promise<number> {
+  const { out } = context;
+  const card = await cardOf(context, options);
   const prices = card.versions.map(
     (version) =>
       `  ${version.version}: from ${timeText(version.effective.fromMs)}, ${version.items.length} items, ${version.fixed.length} fixed`,
@@ -80,7 +84,11 @@ export async function explainCost(context: VerbContext, options: Options): Promi
 
 export async function forecastCost(context: VerbContext, options: Options): Promise<number> {
   const { out } = context;
-  const [card, facts, month] = [await cardOf(options), await usageFactsOf(context, options), monthOfOptions(options)];
+  const [card, facts, month] = [
+    await cardOf(context, options),
+    await usageFactsOf(context, options),
+    monthOfOptions(options),
+  ];
   const atMs = timeOf(options) ?? lastKnownMs(facts);
   const filter = filterOf(options);
   const reported = (charges: readonly Parameters<typeof selected>[0][number]['charge'][]) =>
@@ -122,8 +130,8 @@ export async function forecastCost(context: VerbContext, options: Options): Prom
 export async function compareCards(context: VerbContext, options: Options): Promise<number> {
   const { out, note } = context;
   const [card, other, facts] = [
-    await cardOf(options),
-    await cardOf(options, 'with'),
+    await cardOf(context, options),
+    await cardIn(wanted(options, 'with')),
     await usageFactsOf(context, options),
   ];
   const [by, ...more] = dimensionsOf(options);
@@ -142,7 +150,11 @@ export async function compareCards(context: VerbContext, options: Options): Prom
 
 export async function watchBudgets(context: VerbContext, options: Options): Promise<number> {
   const { out, note } = context;
-  const [card, facts, month] = [await cardOf(options), await usageFactsOf(context, options), monthOfOptions(options)];
+  const [card, facts, month] = [
+    await cardOf(context, options),
+    await usageFactsOf(context, options),
+    monthOfOptions(options),
+  ];
   const atMs = timeOf(options) ?? lastKnownMs(facts);
   const { states, due } = budgetStates(card, {
     period: month,
