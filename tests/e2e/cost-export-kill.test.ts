@@ -31,33 +31,43 @@ const words = (form: string, out: string): string[] => [
 ];
 
 for (const form of ['csv', 'parquet']) {
-  test(`${form}: killed at twenty moments, a file that is there is whole, and the earlier one stays until then`, async () => {
+  test(`${form}: killed at a dozen moments, a file that is there is whole, and the earlier one stays until then`, async () => {
     const whole = join(folder, `whole.${form}`);
     const began = performance.now();
     await runChecked([process.execPath, MAIN, ...words(form, whole)]);
-    const tookMs = performance.now() - began;
+    let tookMs = performance.now() - began;
     const expected = readFileSync(whole);
     const target = join(folder, `target.${form}`);
     let [finished, killed] = [0, 0];
-    for (let round = 0; round < 20; round += 1) {
+    // How long one takes depends on what else the machine does: those that end before their moment are no round.
+    for (let round = 0; round < 12 && finished < 24; ) {
+      const startedAt = performance.now();
       const isEarlier = round % 2 === 0;
       if (isEarlier) writeFileSync(target, 'an earlier export');
       else rmSync(target, { force: true });
       const child = spawn(process.execPath, [MAIN, ...words(form, target)], { stdio: 'ignore' });
       const ended = once(child, 'exit');
       // Most of the moments lie near the end, where it writes.
-      const timer = setTimeout(() => child.kill('SIGKILL'), tookMs * (0.55 + round * 0.03));
+      const timer = setTimeout(() => child.kill('SIGKILL'), tookMs * (0.6 + round * 0.03));
       const [code] = (await ended) as [number | null];
       clearTimeout(timer);
-      if (code === 0) finished += 1;
-      else killed += 1;
+      if (code === 0) {
+        finished += 1;
+        tookMs = Math.min(tookMs, performance.now() - startedAt);
+      } else {
+        killed += 1;
+        round += 1;
+      }
       const found = existsSync(target) ? readFileSync(target) : undefined;
       const isUntouched = isEarlier ? found?.toString() === 'an earlier export' : found === undefined;
-      assert.ok(isUntouched || found?.equals(expected), `round ${round}: ${found?.length} of ${expected.length} bytes`);
+      assert.ok(
+        isUntouched || found?.equals(expected),
+        `${killed} killed: ${found?.length} of ${expected.length} bytes`,
+      );
       assert.ok(code !== 0 || found?.equals(expected));
       if (!isUntouched) assert.ok(existsSync(`${target}.schema.json`), 'what describes it was there before it');
     }
-    assert.ok(killed > 3, `${killed} killed, ${finished} finished`);
+    assert.ok(killed >= 8, `${killed} killed, ${finished} finished`);
     await runChecked([process.execPath, MAIN, ...words(form, target)]);
     assert.ok(readFileSync(target).equals(expected));
   });
