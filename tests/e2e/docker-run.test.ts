@@ -73,7 +73,7 @@ describe('docker run', () => {
     const refused: [string[], RegExp][] = [
       [['-m', '1m'], /Minimum memory limit allowed is 80MB/],
       [['--cpus', '1000'], /range of CPUs is from 0\.01 to/],
-      [['-v', '/tmp:/x'], /HostConfig\.Binds \(-v\) is not supported yet/],
+      [['-v', '/tmp:/x'], /the host folder \/tmp \(-v \/tmp:\/x\) is not supported/],
       [['--restart', 'always'], /the restart policy always is not supported yet/],
       [['--network', 'mine'], /the network mode mine is not supported yet/],
       [['-w', 'relative'], /the working directory 'relative' is invalid, it needs to be an absolute path/],
