@@ -1,6 +1,6 @@
 /** berth's own API over HTTP: what is not in the table is left to whoever else serves the socket. */
 import * as v from 'valibot';
-import { BerthError, messageOf, STATUS_OF_KIND } from '#base';
+import { BerthError, decodePathPart, messageOf, STATUS_OF_KIND } from '#base';
 import type { IncomingMessage, ServerResponse } from '#platform';
 import { REPEATABLE } from './queries.ts';
 import type { ApiContext, ApiRoute, Given } from './route.ts';
@@ -66,7 +66,7 @@ export function matcher(
     const chosen = fitting.find((one) => one.route.method === method);
     if (chosen !== undefined) {
       const parameters = Object.fromEntries(
-        chosen.names.map((name, at) => [name, decoded(chosen.found[at + 1] ?? '')]),
+        chosen.names.map((name, at) => [name, decodePathPart(chosen.found[at + 1] ?? '')]),
       );
       return { route: chosen.route, parameters };
     }
@@ -74,18 +74,6 @@ export function matcher(
     const methods = fitting.map((one) => one.route.method).join(', ');
     throw new BerthError('unsupported', 'route.method', `${path} takes ${methods}, not ${method}`);
   };
-}
-
-function decoded(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    throw new BerthError(
-      'invalid',
-      'route.malformed',
-      `the path part ${JSON.stringify(text)} is not percent-encoded text`,
-    );
-  }
 }
 
 function queryObject(query: URLSearchParams): Record<string, unknown> {

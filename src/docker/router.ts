@@ -4,7 +4,7 @@
  * `{name}` in a pattern is one path segment; `{name...}` as many as it takes (image names hold slashes). Every route is
  * served with and without a version prefix.
  */
-import { BerthError } from '#base';
+import { BerthError, decodePathPart } from '#base';
 import type { Call } from './call.ts';
 
 export const API_VERSION: readonly [number, number] = [1, 50];
@@ -41,7 +41,7 @@ export function compileRoutes(routes: readonly Route[]): (method: string, path: 
       if (route.method !== method) continue;
       const found = pattern.exec(rest);
       if (found === null) continue;
-      const parameters = Object.fromEntries(names.map((name, index) => [name, decode(found[index + 1] ?? '')]));
+      const parameters = Object.fromEntries(names.map((name, index) => [name, decodePathPart(found[index + 1] ?? '')]));
       return { route, parameters, version };
     }
     throw new BerthError('not_found', 'route.unknown', 'page not found');
@@ -63,18 +63,6 @@ export function splitTarget(target: string): { readonly path: string; readonly q
   const mark = local.indexOf('?');
   const path = mark < 0 ? local : local.slice(0, mark);
   return { path: path === '' ? '/' : path, query: new URLSearchParams(mark < 0 ? '' : local.slice(mark + 1)) };
-}
-
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    throw new BerthError(
-      'invalid',
-      'route.malformed',
-      `the path part ${JSON.stringify(text)} is not percent-encoded text`,
-    );
-  }
 }
 
 /** @throws api.too_new, api.too_old (invalid), in dockerd's words. */
