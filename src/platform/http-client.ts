@@ -41,6 +41,7 @@ const tlsAgent = new HttpsAgent({ ...agentOptions, proxyEnv: process.env });
 /** Connections to one server, kept between requests, whose certificate was judged before the first byte was sent. */
 export interface HttpsConnections {
   readonly agent: HttpsAgent;
+  /** Connections that are still being made end too: Node would keep their requests waiting until they are there. */
   close(): void;
 }
 
@@ -50,14 +51,21 @@ const CONNECT_DEADLINE_MS = 15_000;
 /** @param pin - SHA-256 of the one certificate that is accepted; without it the machine's authorities decide. */
 export function httpsConnections(server: { host: string; port: number; pin: string | undefined }): HttpsConnections {
   const agent = new HttpsAgent(agentOptions);
+  const closing = new AbortController();
   agent.createConnection = (_options, done) => {
-    connectTls({ ...server, deadlineMs: CONNECT_DEADLINE_MS }).then(
+    connectTls({ ...server, deadlineMs: CONNECT_DEADLINE_MS, signal: closing.signal }).then(
       (socket) => done?.(null, socket),
       (error: Error) => done?.(error, undefined as never),
     );
     return undefined;
   };
-  return { agent, close: () => agent.destroy() };
+  return {
+    agent,
+    close: () => {
+      closing.abort();
+      agent.destroy();
+    },
+  };
 }
 
 /** Whether a host name or address can only be this machine: 127.0.0.0/8, ::1, localhost. */

@@ -12,6 +12,8 @@ export interface TlsTarget {
   /** PEM of the client's certificate and key. */
   readonly identity?: { readonly cert: string; readonly key: string } | undefined;
   readonly deadlineMs: number;
+  /** Gives the connecting up; a connection that is there is not touched. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -36,14 +38,23 @@ export function connectTls(target: TlsTarget): Promise<TLSSocket> {
       () => socket.destroy(new Error(`no answer within ${target.deadlineMs} ms`)),
       target.deadlineMs,
     );
-    socket.once('close', () => clearTimeout(timer));
+    const giveUp = (): void => {
+      socket.destroy(new Error('it is not wanted any more'));
+    };
+    const settled = (): void => {
+      clearTimeout(timer);
+      target.signal?.removeEventListener('abort', giveUp);
+    };
+    if (target.signal?.aborted === true) giveUp();
+    else target.signal?.addEventListener('abort', giveUp, { once: true });
+    socket.once('close', settled);
     const onError = (error: Error): void => {
       const text = `cannot connect to ${host}:${port}: ${messageOf(error)}`;
       reject(new BerthError('unavailable', 'socket.unreachable', text, { cause: error }));
     };
     socket.once('error', onError);
     socket.once('secureConnect', () => {
-      clearTimeout(timer);
+      settled();
       const problem = judge(socket, target);
       if (problem !== undefined) {
         socket.destroy();
