@@ -93,6 +93,8 @@ class VsphereSession implements DriverSession {
   readonly #target: SourceTarget;
   #finish: (reason: BerthError | undefined) => void = () => {};
   #isOver = false;
+  /** Why it is over, unless it was closed. */
+  #reason: BerthError | undefined;
   #counterKeys: CounterKeys | undefined;
 
   constructor(client: VsphereClient, content: ServiceContent, target: SourceTarget) {
@@ -216,7 +218,8 @@ class VsphereSession implements DriverSession {
       element('partialUpdates', true),
     ]);
     // The first answer is how everything stands: the look tells that.
-    let version = textAt(await this.#wait(collector, ''), 'returnval', 'version') ?? '-';
+    const first = await this.#wait(collector, '', 'filterSet');
+    let version = textAt(first, 'returnval', 'version') ?? '-';
     let isStopped = false;
     const listen = async (): Promise<void> => {
       while (!isStopped && !this.#isOver) {
@@ -235,12 +238,12 @@ class VsphereSession implements DriverSession {
     };
   }
 
-  #wait(collector: Moref, version: string): Promise<XmlElement> {
+  #wait(collector: Moref, version: string, leaveOut?: string): Promise<XmlElement> {
     const options = element('options', element('maxWaitSeconds', WAIT_SECONDS));
     return this.#client.call(
       'WaitForUpdatesEx',
       [reference('_this', collector), element('version', version), options],
-      (WAIT_SECONDS + 30) * 1_000,
+      { idleMs: (WAIT_SECONDS + 30) * 1_000, ...(leaveOut === undefined ? {} : { leaveOut }) },
     );
   }
 
@@ -270,13 +273,15 @@ class VsphereSession implements DriverSession {
     }
   }
 
-  /** What ends a session ends it for everybody. */
+  /** What ends a session ends it for everybody: calls that were cut by it say why, not how. */
   #noticed(error: unknown): unknown {
+    if (this.#reason !== undefined) return this.#reason;
     const isFatal = error instanceof BerthError && error.kind === 'unavailable';
     if (!isFatal && error instanceof BerthError) return error;
     const reason = error instanceof BerthError ? error : new BerthError('bug', 'vsphere.failed', messageOf(error));
     if (!this.#isOver) {
       this.#isOver = true;
+      this.#reason = reason;
       this.#client.close();
       this.#finish(reason);
     }
