@@ -50,9 +50,9 @@ export function parseXml(source: string): XmlElement {
 /**
  * Reads a document while it comes in.
  *
- * @param leaveOut - name of elements that are checked like all others and not kept, with all that is in them.
+ * @param leaveOut - names of elements that are checked like all others and not kept, with all that is in them.
  */
-export function xmlReader(leaveOut?: string): XmlReader {
+export function xmlReader(leaveOut: ReadonlySet<string> = new Set()): XmlReader {
   const parser = new SaxesParser({ xmlns: false, position: false });
   const open: Open[] = [];
   let root: XmlElement | undefined;
@@ -71,7 +71,7 @@ export function xmlReader(leaveOut?: string): XmlReader {
     if (count > MOST_ELEMENTS) throw malformed(`it has more than ${MOST_ELEMENTS} elements`);
     const plain = localName(name);
     open.push({ name: plain, attributes: withoutPrefixes(attributes), children: undefined, text: '' });
-    if (leftOutAt === 0 && plain === leaveOut) leftOutAt = open.length;
+    if (leftOutAt === 0 && leaveOut.has(plain)) leftOutAt = open.length;
   });
   const addText = (text: string): void => {
     const current = open.at(-1);

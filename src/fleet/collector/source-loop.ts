@@ -15,9 +15,11 @@ import type { DriverSession, FleetDriver, SourceTarget, VmChange } from '../driv
 import type { Moment } from '../inventory/intervals.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { Source, SourceTable } from '../inventory/sources.ts';
+import { ToldTable } from '../inventory/told-table.ts';
 import { LookWriter } from './look-writer.ts';
 import { Mailbox } from './mailbox.ts';
 import { failuresAfter, waitAfterFailure } from './pace.ts';
+import { remember } from './remembering.ts';
 
 const OPEN_DEADLINE_MS = 30_000;
 /** 10,000 VMs of a vCenter that is busy take a minute or two. */
@@ -53,6 +55,8 @@ export class SourceLoop {
   #done: Promise<void> = Promise.resolve();
   /** Readings under way; never rejects. */
   #sampling: Promise<void> | undefined;
+  /** Reading the past is under way, or was tried in this session; never rejects. */
+  #remembering: Promise<void> | undefined;
   /** Why counters could not be read last time: said once. */
   #samplingProblem = '';
   /** The look that is under way. */
@@ -148,6 +152,8 @@ export class SourceLoop {
       this.#session = undefined;
       await session.close();
       await this.#sampling;
+      await this.#remembering;
+      this.#remembering = undefined;
     }
   }
 
@@ -164,6 +170,7 @@ export class SourceLoop {
       if (wake === 'change') for (const change of mailbox.take()) this.#write(change);
       else if (wake === 'look') {
         await this.#lookAt(session);
+        this.#remembering ??= this.#remember(session);
         const { everyMs } = this.#pace;
         nextLook = monotonicMs() + (session.events === undefined ? everyMs : Math.max(SURE_EVERY_MS, everyMs));
         nextSample = Math.min(nextSample, monotonicMs());
@@ -216,6 +223,18 @@ export class SourceLoop {
       this.#look = undefined;
     }
     inventory.setSourceState(this.source.id, 'up', { moment: this.#moment('poll') });
+  }
+
+  /** What was before the first look, unless it is known. A source that cannot tell it is asked again in its next session. */
+  async #remember(session: DriverSession): Promise<void> {
+    const { inventory, holder, log } = this.#parts;
+    if (session.history === undefined || this.#pace.toldMs !== null) return;
+    try {
+      await remember(session.history, new ToldTable(inventory.database), { sourceId: this.source.id, holder });
+    } catch (error) {
+      if (!this.#isStopping)
+        log(`source ${this.source.name}: what it remembers could not be read: ${messageOf(error)}`);
+    }
   }
 
   /** Reads and keeps counters. What fails is a gap that the next reading finds. */

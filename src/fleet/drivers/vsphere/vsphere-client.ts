@@ -9,12 +9,24 @@ import { type ObjectContent, objectsOf } from './vsphere-facts.ts';
 /** An answer of 250 VMs has one to two MB. */
 const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
 const CALL_IDLE_MS = 120_000;
+/** Of a VM's devices, which are nine tenths of a page: half of what is told of each, and nothing that facts are made of. */
+const UNUSED_OF_DEVICES: ReadonlySet<string> = new Set([
+  'busNumber',
+  'connectable',
+  'controllerKey',
+  'hotAddRemove',
+  'scsiCtlrUnitNumber',
+  'sharedBus',
+  'shares',
+  'storageIOAllocation',
+  'unitNumber',
+]);
 
 export interface CallOptions {
   /** Without a byte for so long the call has failed. */
   readonly idleMs?: number;
-  /** Elements of this name are of no interest in the answer, however many there are. */
-  readonly leaveOut?: string;
+  /** Elements of these names are of no interest in the answer, however many there are. */
+  readonly leaveOut?: ReadonlySet<string>;
 }
 
 export interface ServiceContent {
@@ -26,6 +38,7 @@ export interface ServiceContent {
   readonly sessionManager: Moref;
   /** Absent where nothing is measured, or this user may not see it. */
   readonly perfManager: Moref | undefined;
+  readonly eventManager: Moref | undefined;
 }
 
 export class VsphereClient {
@@ -108,6 +121,7 @@ export class VsphereClient {
       viewManager: moref('viewManager'),
       sessionManager: moref('sessionManager'),
       perfManager: morefOf(childAt(content, 'perfManager')),
+      eventManager: morefOf(childAt(content, 'eventManager')),
     };
   }
 
@@ -132,16 +146,16 @@ export class VsphereClient {
       ...objects.map((one) => element('objectSet', reference('obj', one), element('skip', false))),
       element('reportMissingObjectsInResults', true),
     );
-    const first = await this.call('RetrievePropertiesEx', [reference('_this', collector), specs, element('options')]);
+    const asked = [reference('_this', collector), specs, element('options')];
+    const options = { leaveOut: UNUSED_OF_DEVICES };
+    const first = await this.call('RetrievePropertiesEx', asked, options);
     const found: ObjectContent[] = [];
     for (let result = childAt(first, 'returnval'); result !== undefined; ) {
       found.push(...objectsOf(result));
       const token = textAt(result, 'token');
       if (token === undefined) break;
-      const next = await this.call('ContinueRetrievePropertiesEx', [
-        reference('_this', collector),
-        element('token', token),
-      ]);
+      const more = [reference('_this', collector), element('token', token)];
+      const next = await this.call('ContinueRetrievePropertiesEx', more, options);
       result = childAt(next, 'returnval');
     }
     return found;
