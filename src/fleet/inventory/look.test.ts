@@ -176,6 +176,27 @@ test('a stranger who may be somebody waits for the end; who is nobody known is t
   );
 });
 
+test('pages that change underneath: who comes twice is one, by the later word, and who is told of meanwhile does not leave', () => {
+  const estate = new Estate();
+  const a = estate.source('a');
+  const one = someVm({ nativeId: 'id-1', uuid: U(1), name: 'before' });
+  const two = someVm({ nativeId: 'id-2', uuid: U(2), name: 'two' });
+  estate.look(a, [[one], [two, { ...one, name: 'after' }]], 10);
+  const names = (): string[] =>
+    estate.inventory.database
+      .all<{ name: string }>('SELECT name FROM vm WHERE gone_ms IS NULL ORDER BY id')
+      .map((row) => row.name);
+  assert.deepEqual(names(), ['after', 'two']);
+  const look = new Look();
+  look.take(estate.inventory.previous(a), [one]);
+  assert.deepEqual(
+    look.rest(estate.inventory.previous(a), (nativeId) => nativeId === 'id-2', 10),
+    [],
+  );
+  const [rest] = look.rest(estate.inventory.previous(a), () => false, 10);
+  assert.deepEqual(rest?.leaving, ['id-2']);
+});
+
 test('who shares something, directly or through others, is in one group', () => {
   const keys: Readonly<Record<string, readonly number[]>> = { a: [1], b: [2], c: [1, 2], d: [3], e: [] };
   const groups = related(Object.keys(keys), (name) => keys[name] ?? []).map((group) => group.members.sort().join(''));
