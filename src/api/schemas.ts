@@ -67,7 +67,7 @@ const InstantSchema = v.object({
   atMs: instant,
   observedMs: v.pipe(count, v.description('when berth learned of it')),
   notBeforeMs: v.pipe(count, v.description('it had not happened yet then')),
-  how: v.picklist(['event', 'poll']),
+  how: v.picklist(['event', 'poll', 'told']),
 });
 
 export const IntervalSchema = v.object({
@@ -112,6 +112,8 @@ export const SourceSchema = v.object({
   state: v.picklist(['new', 'up', 'down']),
   sinceMs: instant,
   okMs: v.nullable(instant),
+  lookBeganMs: v.nullable(instant),
+  toldMs: v.nullable(instant),
   problem: v.nullable(v.object({ kind: text, code: text, message: text, hint: v.optional(text) })),
   fingerprint: v.nullable(v.object({ product: text, version: text, endpoint: text, limits: v.array(text) })),
   hasSecret: v.boolean(),

@@ -137,14 +137,18 @@ export interface PeriodFacet {
   read(sinceMs: number): Promise<{ readonly running: readonly string[]; readonly periods: readonly VmPeriod[] }>;
 }
 
-/** Something the hypervisor remembers from before berth looked. */
+/** Something the hypervisor remembers from before berth looked: how it was from then on, as far as the event says. */
 export interface PastEvent {
   readonly nativeId: string;
+  /** Our clock, as well as it is known. */
   readonly atMs: number;
   readonly powerState?: PowerState;
   readonly hostId?: string;
+  /** It was made or registered then, or removed. */
+  readonly existence?: 'began' | 'ended';
 }
 
 export interface HistoryFacet {
+  /** In any order, each event once; of too many the newest come first. */
   since(fromMs: number): AsyncIterable<readonly PastEvent[]>;
 }

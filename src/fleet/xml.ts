@@ -22,18 +22,43 @@ export interface XmlElement {
 
 interface Open {
   readonly name: string;
-  readonly attributes: Record<string, string>;
-  readonly children: XmlElement[];
+  readonly attributes: Readonly<Record<string, string>>;
+  children: XmlElement[] | undefined;
   text: string;
 }
 
-/** @throws xml.malformed (invalid) with the place where it went wrong. */
+/** Most elements have none: one object for all of them keeps a page of 250 VMs at a few megabytes. */
+const NO_ATTRIBUTES: Readonly<Record<string, string>> = Object.freeze(
+  Object.create(null) as Readonly<Record<string, string>>,
+);
+const NO_CHILDREN: readonly XmlElement[] = Object.freeze([]);
+
+export interface XmlReader {
+  /** The next characters, however the document is cut. @throws xml.malformed (invalid) */
+  write(characters: string): void;
+  /** @returns the whole. @throws xml.malformed (invalid) */
+  end(): XmlElement;
+}
+
+/** @throws xml.malformed (invalid) saying what is wrong. */
 export function parseXml(source: string): XmlElement {
-  if (source.length > MOST_CHARACTERS) throw malformed(`it has ${source.length} characters`);
+  const reader = xmlReader();
+  reader.write(source);
+  return reader.end();
+}
+
+/**
+ * Reads a document while it comes in.
+ *
+ * @param leaveOut - names of elements that are checked like all others and not kept, with all that is in them.
+ */
+export function xmlReader(leaveOut: ReadonlySet<string> = new Set()): XmlReader {
   const parser = new SaxesParser({ xmlns: false, position: false });
   const open: Open[] = [];
   let root: XmlElement | undefined;
-  let count = 0;
+  let [count, characterCount] = [0, 0];
+  /** How deep the element that is left out lies; 0 while there is none. */
+  let leftOutAt = 0;
   parser.on('doctype', () => {
     throw malformed('it declares a document type');
   });
@@ -44,29 +69,48 @@ export function parseXml(source: string): XmlElement {
     count += 1;
     if (open.length >= MOST_DEPTH) throw malformed(`it nests deeper than ${MOST_DEPTH}`);
     if (count > MOST_ELEMENTS) throw malformed(`it has more than ${MOST_ELEMENTS} elements`);
-    open.push({ name: localName(name), attributes: withoutPrefixes(attributes), children: [], text: '' });
+    const plain = localName(name);
+    open.push({ name: plain, attributes: withoutPrefixes(attributes), children: undefined, text: '' });
+    if (leftOutAt === 0 && leaveOut.has(plain)) leftOutAt = open.length;
   });
   const addText = (text: string): void => {
     const current = open.at(-1);
-    if (current !== undefined) current.text += text;
+    if (current !== undefined && leftOutAt === 0) current.text += text;
   };
   parser.on('text', addText);
   parser.on('cdata', addText);
   parser.on('closetag', () => {
+    const isLeftOut = leftOutAt > 0;
+    if (leftOutAt === open.length) leftOutAt = 0;
     const closed = open.pop();
-    if (closed === undefined) return;
-    const element: XmlElement = { ...closed, text: closed.text.trim() };
+    if (closed === undefined || isLeftOut) return;
+    const { name, attributes, children = NO_CHILDREN } = closed;
+    const element: XmlElement = { name, attributes, children, text: closed.text.trim() };
     const parent = open.at(-1);
     if (parent === undefined) root = element;
+    else if (parent.children === undefined) parent.children = [element];
     else parent.children.push(element);
   });
-  try {
-    parser.write(source).close();
-  } catch (error) {
-    throw error instanceof BerthError ? error : malformed(messageOf(error));
-  }
-  if (root === undefined) throw malformed('it holds no element');
-  return root;
+  const guarded = (work: () => void): void => {
+    try {
+      work();
+    } catch (error) {
+      throw error instanceof BerthError ? error : malformed(messageOf(error));
+    }
+  };
+  return {
+    write: (characters) =>
+      guarded(() => {
+        characterCount += characters.length;
+        if (characterCount > MOST_CHARACTERS) throw malformed(`it has more than ${MOST_CHARACTERS} characters`);
+        parser.write(characters);
+      }),
+    end: () => {
+      guarded(() => void parser.close());
+      if (root === undefined) throw malformed('it holds no element');
+      return root;
+    },
+  };
 }
 
 function malformed(why: string): BerthError {
@@ -77,10 +121,13 @@ function localName(name: string): string {
   return name.slice(name.indexOf(':') + 1);
 }
 
-function withoutPrefixes(attributes: Readonly<Record<string, string>>): Record<string, string> {
-  const plain: Record<string, string> = Object.create(null) as Record<string, string>;
-  for (const [name, value] of Object.entries(attributes)) plain[localName(name)] = value;
-  return plain;
+function withoutPrefixes(attributes: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  let plain: Record<string, string> | undefined;
+  for (const name in attributes) {
+    plain ??= Object.create(null) as Record<string, string>;
+    plain[localName(name)] = attributes[name] ?? '';
+  }
+  return plain ?? NO_ATTRIBUTES;
 }
 
 /** The first child with this name, at the end of a path of names. */

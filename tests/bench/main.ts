@@ -10,6 +10,7 @@ import { BerthError, messageOf } from '#base';
 import { VERBS, waitUntilCalm } from '#bench';
 import { hostLoad } from '#platform';
 
+import { benchFleet } from './fleet.ts';
 import { benchProduct, notesOf, rowsOf, shortfalls } from './product.ts';
 import { benchPs } from './ps.ts';
 import { benchPull } from './pull.ts';
@@ -22,6 +23,9 @@ import { benchStart } from './start.ts';
 const MAX_LOAD = 0.7;
 /** Pairs of the benchmarks of this folder when nothing is said; those of `berth bench` know their own. */
 const PAIRS = 20;
+/** One pair of discoveries takes half a minute. */
+const FLEET_PAIRS = 5;
+const FLEET_CHANGES = 40;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -31,6 +35,9 @@ const { values, positionals } = parseArgs({
     sleepers: { type: 'string', default: '10000' },
     stopped: { type: 'string', default: '1000' },
     samples: { type: 'string', default: '100000000' },
+    discovered: { type: 'string', default: '10000' },
+    listed: { type: 'string', default: '100000' },
+    searched: { type: 'string', default: '1000000' },
     write: { type: 'boolean', default: false },
     assert: { type: 'boolean', default: false },
     force: { type: 'boolean', default: false },
@@ -83,6 +90,18 @@ const benches: Readonly<Record<string, () => Promise<Outcome>>> = {
       'Usage samples',
       'Counters of 10,000 series over a month, beside DuckDB on the same samples; sums equal to the cent. `npm run bench -- samples --write`. What is compared: tests/bench/samples.ts.',
       await benchSamples(Number(values.samples)),
+    ),
+  fleet: async () =>
+    ofRows(
+      'The fleet at scale',
+      'Through the shipped daemon and its API; every answer is compared with what it should be. `npm run bench -- fleet --write`. What is compared: tests/bench/fleet.ts.',
+      await benchFleet({
+        discovered: Number(values.discovered),
+        pairs: pairs ?? FLEET_PAIRS,
+        changes: FLEET_CHANGES,
+        listed: Number(values.listed),
+        searched: Number(values.searched),
+      }),
     ),
   ps: async () =>
     ofRows(

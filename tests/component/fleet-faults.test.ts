@@ -1,13 +1,15 @@
 /** The fleet when things go wrong: sources that are cut, stall, or refuse; and SIGKILL in the middle of writing. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Fleet, type Source, vsphereDriver } from '#fleet';
+import { someVm } from '../../src/fleet/fixture.ts';
 import { Inventory } from '../../src/fleet/inventory/inventory.ts';
+import { SourceTable } from '../../src/fleet/inventory/sources.ts';
 import { startTcpFaultProxy, type TcpFaultProxy } from '../harness/tcp-fault-proxy.ts';
 import { type RunningVcsim, startVcsim, VCSIM_CREDENTIALS } from '../harness/vcsim.ts';
 import { eventually } from '../harness/vm-client.ts';
@@ -149,4 +151,33 @@ test('SIGKILL at any moment: an observation is whole or it was not made', async 
   }
   assert.ok(generations > 24, `${generations} generations`);
   rmSync(folder, { recursive: true });
+});
+
+test('a full disk refuses an observation whole, what was known stays, and it is written once there is room', () => {
+  const small = mkdtempSync(join(tmpdir(), 'berth-full-'));
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'berth-test', small]);
+  try {
+    const inventory = Inventory.open(join(small, 'fleet.db'));
+    const fresh = { name: 'a', url: 'test:///', driver: 'test', sealedSecret: null, pin: null, allowPower: false };
+    const { id: sourceId } = new SourceTable(inventory.database).add({ ...fresh, everyMs: 1, sampleEveryMs: 1 }, 0);
+    const look = (count: number, atMs: number): void => {
+      const vms = Array.from({ length: count }, (_, n) =>
+        someVm({ nativeId: `id-${n}`, name: `vm-${n}`, vcpus: count }),
+      );
+      const observation = { kind: 'snapshot' as const, vms, unread: [], isComplete: true };
+      inventory.apply({ sourceId, observation, moment: { how: 'poll', atMs, observedMs: atMs, notBeforeMs: 0 } });
+    };
+    const known = (): unknown[] =>
+      inventory.database.all<{ vcpus: number }>('SELECT vcpus FROM vm ORDER BY id').map((row) => row.vcpus);
+    look(3, 1_000);
+    assert.throws(() => look(5_000, 2_000), { kind: 'exhausted', code: 'store.full' });
+    assert.deepEqual(known(), [3, 3, 3]);
+    execFileSync('mount', ['-o', 'remount,size=200m', small]);
+    look(5_000, 3_000);
+    assert.equal(known().length, 5_000);
+    inventory.close();
+  } finally {
+    execFileSync('umount', [small]);
+    rmSync(small, { recursive: true });
+  }
 });

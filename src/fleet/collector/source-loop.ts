@@ -6,18 +6,20 @@
  *       └── waits longer after each failure in a row
  *
  * Events that come while a look is under way are written at once, and what the look says about the same VMs is left
- * out: it may be older.
+ * out: it may be older. A look that breaks off has told of whom it showed, and takes nobody away.
  */
 import { BerthError, messageOf } from '#base';
 import { monotonicMs, nowMs, sleep } from '#platform';
 import type { ConsumptionTable } from '../consumption/consumption-table.ts';
 import type { DriverSession, FleetDriver, SourceTarget, VmChange } from '../driver.ts';
-import type { HypervisorHost, VmFacts } from '../facts.ts';
 import type { Moment } from '../inventory/intervals.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { Source, SourceTable } from '../inventory/sources.ts';
+import { ToldTable } from '../inventory/told-table.ts';
+import { LookWriter } from './look-writer.ts';
 import { Mailbox } from './mailbox.ts';
 import { failuresAfter, waitAfterFailure } from './pace.ts';
+import { remember } from './remembering.ts';
 
 const OPEN_DEADLINE_MS = 30_000;
 /** 10,000 VMs of a vCenter that is busy take a minute or two. */
@@ -53,10 +55,12 @@ export class SourceLoop {
   #done: Promise<void> = Promise.resolve();
   /** Readings under way; never rejects. */
   #sampling: Promise<void> | undefined;
+  /** Reading the past is under way, or was tried in this session; never rejects. */
+  #remembering: Promise<void> | undefined;
   /** Why counters could not be read last time: said once. */
   #samplingProblem = '';
-  /** Native ids that events told of during the look that is under way. */
-  #overtaken: Set<string> | undefined;
+  /** The look that is under way. */
+  #look: LookWriter | undefined;
 
   constructor(source: Source, parts: LoopParts) {
     this.source = source;
@@ -148,6 +152,8 @@ export class SourceLoop {
       this.#session = undefined;
       await session.close();
       await this.#sampling;
+      await this.#remembering;
+      this.#remembering = undefined;
     }
   }
 
@@ -163,7 +169,8 @@ export class SourceLoop {
         throw new BerthError('conflict', 'fleet.lease_lost', 'another collector has this source');
       if (wake === 'change') for (const change of mailbox.take()) this.#write(change);
       else if (wake === 'look') {
-        await this.#look(session);
+        await this.#lookAt(session);
+        this.#remembering ??= this.#remember(session);
         const { everyMs } = this.#pace;
         nextLook = monotonicMs() + (session.events === undefined ? everyMs : Math.max(SURE_EVERY_MS, everyMs));
         nextSample = Math.min(nextSample, monotonicMs());
@@ -180,9 +187,9 @@ export class SourceLoop {
 
   #hear(change: VmChange): void {
     this.#mailbox.add(change);
-    if (this.#overtaken === undefined) return;
-    if (change.kind === 'seen') this.#overtaken.add(change.vm.nativeId);
-    else if (change.kind !== 'missed') this.#overtaken.add(change.nativeId);
+    if (this.#look === undefined) return;
+    if (change.kind === 'seen') this.#look.overtake(change.vm.nativeId);
+    else if (change.kind !== 'missed') this.#look.overtake(change.nativeId);
     // The look is waiting for an answer: there is time to write.
     for (const one of this.#mailbox.take()) this.#write(one);
   }
@@ -197,46 +204,37 @@ export class SourceLoop {
     });
   }
 
-  async #look(session: DriverSession): Promise<void> {
+  async #lookAt(session: DriverSession): Promise<void> {
+    const { inventory, holder } = this.#parts;
     const patience = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LOOK_DEADLINE_MS)]);
-    const hosts: HypervisorHost[] = [];
-    const vms: VmFacts[] = [];
-    const unread: string[] = [];
-    const overtaken = new Set<string>();
-    this.#overtaken = overtaken;
-    const take = (found: readonly VmFacts[], isComplete: boolean): void => {
-      const { inventory, holder } = this.#parts;
-      const told = found.filter((vm) => !overtaken.has(vm.nativeId));
-      // Who is there and not told of again stays as it is; only at the end does that matter.
-      const others = isComplete ? [...unread, ...overtaken] : [];
-      const observation = { kind: 'snapshot' as const, vms: told, unread: others, isComplete };
-      inventory.apply({ sourceId: this.source.id, observation, hosts, moment: this.#moment('poll'), holder });
-    };
+    const moment = (): Moment => this.#moment('poll');
+    const look = new LookWriter({ inventory, sourceId: this.source.id, holder, moment, signal: patience });
+    this.#look = look;
     try {
       await closingAt(patience, session, async () => {
         for await (const page of session.snapshot(patience)) {
-          hosts.push(...page.hosts);
-          unread.push(...page.unread);
           this.#renewLease();
-          for (const vm of page.vms) if (vm.uuid !== null) vms.push(vm);
-          // Who a VM is shows by its UUID, in the whole of a look. One without is its native id, and written at once.
-          const plain = page.vms.filter((vm) => vm.uuid === null);
-          if (plain.length === 0) continue;
-          take(plain, false);
-          for (const vm of plain) unread.push(vm.nativeId);
-          // Others have their turn: a look must not hold the daemon up.
-          await sleep(0);
+          await look.take(page);
         }
+        this.#renewLease();
+        await look.finish();
       });
-      take(vms, true);
-    } catch (error) {
-      // What came before it broke off is true; what did not come is not known to be gone.
-      if (!this.#isStopping && vms.length > 0) take(vms, false);
-      throw error;
     } finally {
-      this.#overtaken = undefined;
+      this.#look = undefined;
     }
-    this.#parts.inventory.setSourceState(this.source.id, 'up', { moment: this.#moment('poll') });
+    inventory.setSourceState(this.source.id, 'up', { moment: this.#moment('poll') });
+  }
+
+  /** What was before the first look, unless it is known. A source that cannot tell it is asked again in its next session. */
+  async #remember(session: DriverSession): Promise<void> {
+    const { inventory, holder, log } = this.#parts;
+    if (session.history === undefined || this.#pace.toldMs !== null) return;
+    try {
+      await remember(session.history, new ToldTable(inventory.database), { sourceId: this.source.id, holder });
+    } catch (error) {
+      if (!this.#isStopping)
+        log(`source ${this.source.name}: what it remembers could not be read: ${messageOf(error)}`);
+    }
   }
 
   /** Reads and keeps counters. What fails is a gap that the next reading finds. */
@@ -265,7 +263,8 @@ export class SourceLoop {
 
   #moment(how: Moment['how']): Moment {
     const atMs = nowMs();
-    const lookedMs = this.#parts.sources.get(this.source.id).okMs ?? atMs;
+    const { lookBeganMs, okMs } = this.#parts.sources.get(this.source.id);
+    const lookedMs = lookBeganMs ?? okMs ?? atMs;
     return { how, atMs, observedMs: atMs, notBeforeMs: how === 'event' ? atMs : lookedMs };
   }
 

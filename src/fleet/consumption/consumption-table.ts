@@ -231,7 +231,8 @@ export class ConsumptionTable {
    */
   #runBegan(sourceId: number, { vm_id, first_ms }: VmPlace): number | undefined {
     const rows = this.#database.all<{ power_state: string; opened_not_before_ms: number; causes: string }>(
-      'SELECT power_state, opened_not_before_ms, causes FROM interval WHERE vm_id = ? ORDER BY id DESC LIMIT 20',
+      `SELECT power_state, opened_not_before_ms, causes FROM interval WHERE vm_id = ? AND opened_how <> 'told'
+       ORDER BY opened_ms DESC, id DESC LIMIT 20`,
       vm_id,
     );
     const off = rows.findIndex((row) => WITHOUT_MACHINE.has(row.power_state));

@@ -26,7 +26,8 @@ export interface Instant {
   readonly observedMs: number;
   /** It had not happened yet then: how wide the doubt is. */
   readonly notBeforeMs: number;
-  readonly how: 'event' | 'poll';
+  /** An event told it, looking found it, or the hypervisor remembered it from before berth looked. */
+  readonly how: 'event' | 'poll' | 'told';
 }
 
 export interface ChangeListing {
@@ -64,11 +65,11 @@ interface Row {
   readonly opened_ms: number;
   readonly opened_observed_ms: number;
   readonly opened_not_before_ms: number;
-  readonly opened_how: 'event' | 'poll';
+  readonly opened_how: 'event' | 'poll' | 'told';
   readonly closed_ms: number | null;
   readonly closed_observed_ms: number | null;
   readonly closed_not_before_ms: number | null;
-  readonly closed_how: 'event' | 'poll' | null;
+  readonly closed_how: 'event' | 'poll' | 'told' | null;
 }
 
 const FROM = `SELECT i.*, vm.name, source.name AS source FROM interval i
@@ -111,22 +112,29 @@ export class HistoryQueries {
     );
     const kept = rows.slice(0, span.limit);
     const items = kept.map(({ id: _id, vm_id, at_ms, ...rest }) => ({ ...rest, vm: `v${vm_id}`, atMs: at_ms }));
-    return { items, next: nextOf(rows, kept, span.limit) };
+    const last = rows.length > span.limit ? kept.at(-1) : undefined;
+    return { items, next: last === undefined ? null : encodeCursor({ value: '', id: last.id }) };
   }
 
   #page(condition: string, values: readonly SqlValue[], span: Span): Page<IntervalListing> {
-    const after = span.after === undefined ? 0 : decodeCursor(span.after).id;
+    // In the order of time: what was told of earlier days is written later.
+    const after = span.after === undefined ? undefined : decodeCursor(span.after);
     const rows = this.#database.all<Row>(
-      `${FROM} WHERE ${condition} AND i.id > ? AND i.opened_ms < ? AND (i.closed_ms IS NULL OR i.closed_ms >= ?)
-       ORDER BY i.id LIMIT ?`,
+      `${FROM} WHERE ${condition} AND (i.opened_ms, i.id) > (?, ?) AND i.opened_ms < ?
+       AND (i.closed_ms IS NULL OR i.closed_ms >= ?) ORDER BY i.opened_ms, i.id LIMIT ?`,
       ...values,
-      after,
+      after?.value ?? Number.MIN_SAFE_INTEGER,
+      after?.id ?? 0,
       span.toMs ?? Number.MAX_SAFE_INTEGER,
       span.fromMs ?? Number.MIN_SAFE_INTEGER,
       span.limit + 1,
     );
     const kept = rows.slice(0, span.limit);
-    return { items: kept.map(listingOf), next: nextOf(rows, kept, span.limit) };
+    const last = rows.length > span.limit ? kept.at(-1) : undefined;
+    return {
+      items: kept.map(listingOf),
+      next: last === undefined ? null : encodeCursor({ value: last.opened_ms, id: last.id }),
+    };
   }
 }
 
@@ -140,11 +148,6 @@ interface ChangeRow {
   readonly field: string;
   readonly before: string | null;
   readonly after: string | null;
-}
-
-function nextOf(rows: readonly { id: number }[], kept: readonly { id: number }[], limit: number): string | null {
-  const last = kept.at(-1);
-  return rows.length > limit && last !== undefined ? encodeCursor({ value: '', id: last.id }) : null;
 }
 
 function listingOf(row: Row): IntervalListing {

@@ -5,11 +5,13 @@
 import { BerthError } from '#base';
 import { type Database, openDatabase } from '#store';
 import { factsText, type HypervisorHost, type VmFacts } from '../facts.ts';
-import type { Candidate } from './identity.ts';
-import { type Last, type Moment, type Standing, step } from './intervals.ts';
+import { HostTable } from './host-table.ts';
+import { IntervalTable } from './interval-table.ts';
+import type { Moment } from './intervals.ts';
 import { LAYOUT } from './layout.ts';
 import { giveLeaseBack, requireLease, takeLease } from './leases.ts';
-import { evidenceOf, type Finding, type Observation, type Previous, reconcile } from './reconcile.ts';
+import { previousOf } from './previous-rows.ts';
+import { type Finding, type Observation, type Previous, reconcile } from './reconcile.ts';
 import { VmClaims } from './vm-claims.ts';
 import { differences, searchColumns } from './vm-row.ts';
 
@@ -19,7 +21,7 @@ const INTENT_MS = 60_000;
 export interface Observed {
   readonly sourceId: number;
   readonly observation: Observation;
-  /** Of a snapshot; absent with a single change. */
+  /** As far as this observation tells of them; of a complete snapshot: all. */
   readonly hosts?: readonly HypervisorHost[];
   readonly moment: Moment;
   /** The collector that saw it: refused when another one has taken the source over. */
@@ -43,10 +45,14 @@ interface VmRow {
 export class Inventory {
   readonly database: Database;
   readonly #claims: VmClaims;
+  readonly #hosts: HostTable;
+  readonly #intervals: IntervalTable;
 
   constructor(database: Database) {
     this.database = database;
     this.#claims = new VmClaims(database);
+    this.#hosts = new HostTable(database);
+    this.#intervals = new IntervalTable(database);
   }
 
   static open(path: string): Inventory {
@@ -63,23 +69,47 @@ export class Inventory {
     return this.database.transaction(() => {
       if (observed.holder !== undefined)
         requireLease(this.database, sourceId, { holder: observed.holder, nowMs: moment.observedMs });
-      if (observed.hosts !== undefined && observation.kind === 'snapshot')
-        this.#takeHosts(sourceId, observed.hosts, { atMs: moment.atMs, isComplete: observation.isComplete });
-      const findings = reconcile(this.#previousOf(sourceId), observation);
+      if (observed.hosts !== undefined) this.#hosts.take(sourceId, observed.hosts, moment.atMs);
+      const findings = reconcile(this.previous(sourceId), observation);
       // A first look finds what was there all along: that is no drift.
-      const isFirstLook =
-        this.database.get<{ ok_ms: number | null }>('SELECT ok_ms FROM source WHERE id = ?', sourceId)?.ok_ms === null;
+      const isQuiet = this.#isFirstLook(sourceId);
       const touched = new Set<number>();
-      for (const finding of findings) touched.add(this.#take(sourceId, finding, moment));
-      for (const vmId of touched) this.#settle(vmId, moment, isFirstLook);
+      for (const finding of findings)
+        if (finding.kind !== 'appeared') touched.add(this.#take(sourceId, finding, moment));
+      for (const vmId of touched) this.#settle(vmId, moment, isQuiet);
+      for (const finding of findings)
+        if (finding.kind === 'appeared') this.#appear(finding.facts, { sourceId, moment, isQuiet });
       if (observation.kind === 'snapshot' && observation.isComplete)
-        this.database.run(
-          'UPDATE source SET ok_ms = ?1, first_ok_ms = COALESCE(first_ok_ms, ?1) WHERE id = ?2',
-          moment.observedMs,
-          sourceId,
-        );
+        this.#complete(sourceId, { hostIds: observed.hosts?.map((host) => host.nativeId) ?? [], moment });
       const count = (kind: Finding['kind']): number => findings.filter((finding) => finding.kind === kind).length;
       return { appeared: count('appeared') + count('joined'), changed: count('changed'), left: count('left') };
+    });
+  }
+
+  /** What is known of a source, for deciding what an observation of it means. */
+  previous(sourceId: number): Previous {
+    return previousOf(this.database, sourceId);
+  }
+
+  /**
+   * A look that was taken in parts is over, and nothing of it is missing.
+   *
+   * @param look - `hostIds`: all hosts that it showed; `beganMs`: our clock before its first question.
+   * @throws fleet.lease_lost (conflict)
+   */
+  completeLook(
+    sourceId: number,
+    look: {
+      readonly hostIds: readonly string[];
+      readonly moment: Moment;
+      readonly beganMs: number;
+      readonly holder: string;
+    },
+  ): void {
+    this.database.transaction(() => {
+      requireLease(this.database, sourceId, { holder: look.holder, nowMs: look.moment.observedMs });
+      this.#complete(sourceId, look);
+      this.database.run('UPDATE source SET look_began_ms = ? WHERE id = ?', look.beganMs, sourceId);
     });
   }
 
@@ -120,7 +150,7 @@ export class Inventory {
         this.#take(sourceId, { kind: 'left', vmId: vm_id, nativeId: native_id }, moment);
         this.#settle(vm_id, moment, true);
       }
-      this.database.run('UPDATE host SET gone_ms = ? WHERE source_id = ? AND gone_ms IS NULL', moment.atMs, sourceId);
+      this.#hosts.allGone(sourceId, moment.atMs);
       this.database.run(
         "UPDATE source SET removed_ms = ?, secret = NULL, state = 'down', since_ms = ? WHERE id = ?",
         moment.observedMs,
@@ -145,70 +175,22 @@ export class Inventory {
     this.database.run('INSERT INTO intent (vm_id, verb, at_ms) VALUES (?, ?, ?)', vmId, verb, nowMs);
   }
 
-  #previousOf(sourceId: number): Previous {
-    const { database } = this;
-    const liveHere = 'FROM sighting WHERE source_id = ? AND gone_ms IS NULL';
-    return {
-      sighting: (nativeId) => {
-        const row = database.get<{ vm_id: number; facts: string }>(
-          `SELECT vm_id, facts ${liveHere} AND native_id = ?`,
-          sourceId,
-          nativeId,
-        );
-        return row === undefined ? undefined : { vmId: row.vm_id, text: row.facts };
-      },
-      nativeIds: () =>
-        database.all<{ native_id: string }>(`SELECT native_id ${liveHere}`, sourceId).map((row) => row.native_id),
-      shows: (vmId) => database.get(`SELECT 1 ${liveHere} AND vm_id = ?`, sourceId, vmId) !== undefined,
-      withUuid: (uuid) => {
-        const rows = database.all<{ vm_id: number; facts: string; gone_ms: number | null }>(
-          `SELECT s.vm_id, s.facts, vm.gone_ms FROM sighting s JOIN vm ON vm.id = s.vm_id
-           WHERE s.uuid = ? ORDER BY s.gone_ms IS NULL, s.id`,
-          uuid,
-        );
-        // The newest sighting of each VM, a live one if there is any, says what it looks like.
-        const newest = new Map<number, Candidate>();
-        for (const row of rows) {
-          const evidence = evidenceOf(JSON.parse(row.facts) as VmFacts);
-          newest.set(row.vm_id, { ...evidence, vmId: row.vm_id, isGone: row.gone_ms !== null });
-        }
-        return [...newest.values()];
-      },
-    };
+  #isFirstLook(sourceId: number): boolean {
+    const row = this.database.get<{ ok_ms: number | null }>('SELECT ok_ms FROM source WHERE id = ?', sourceId);
+    return row?.ok_ms === null;
   }
 
-  #takeHosts(sourceId: number, hosts: readonly HypervisorHost[], look: { atMs: number; isComplete: boolean }): void {
-    for (const host of hosts) {
-      this.database.run(
-        `INSERT INTO host (source_id, native_id, key, name, facts, first_ms, last_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
-         ON CONFLICT DO UPDATE SET key = ?3, name = ?4, facts = ?5, last_ms = ?6, gone_ms = NULL`,
-        sourceId,
-        host.nativeId,
-        host.uuid ?? host.name.toLowerCase(),
-        host.name,
-        JSON.stringify(host),
-        look.atMs,
-      );
-    }
-    if (!look.isComplete) return;
-    const present = new Set(hosts.map((host) => host.nativeId));
-    const known = this.database.all<{ native_id: string }>(
-      'SELECT native_id FROM host WHERE source_id = ? AND gone_ms IS NULL',
+  #complete(sourceId: number, { hostIds, moment }: { readonly hostIds: readonly string[]; readonly moment: Moment }) {
+    this.#hosts.keepOnly(sourceId, new Set(hostIds), moment.atMs);
+    this.database.run(
+      'UPDATE source SET ok_ms = ?1, first_ok_ms = COALESCE(first_ok_ms, ?1) WHERE id = ?2',
+      moment.observedMs,
       sourceId,
     );
-    for (const { native_id } of known) {
-      if (!present.has(native_id))
-        this.database.run(
-          'UPDATE host SET gone_ms = ? WHERE source_id = ? AND native_id = ?',
-          look.atMs,
-          sourceId,
-          native_id,
-        );
-    }
   }
 
   /** Writes a finding down as far as sightings go. @returns the VM it is about. */
-  #take(sourceId: number, finding: Finding, moment: Moment): number {
+  #take(sourceId: number, finding: Exclude<Finding, { kind: 'appeared' }>, moment: Moment): number {
     const { atMs } = moment;
     switch (finding.kind) {
       case 'left':
@@ -230,33 +212,56 @@ export class Inventory {
         );
         return finding.vmId;
       case 'joined':
-        this.#addSighting(sourceId, { vmId: finding.vmId, facts: finding.facts, atMs });
+        this.#addSighting(sourceId, {
+          vmId: finding.vmId,
+          facts: finding.facts,
+          text: factsText(finding.facts),
+          atMs,
+        });
         return finding.vmId;
-      case 'appeared': {
-        const { facts } = finding;
-        const { lastId } = this.database.run(
-          `INSERT INTO vm (name, uuid, source_id, power_state, facts, first_ms, changed_ms) VALUES (?, ?, ?, ?, '{}', ?, ?)`,
-          facts.name,
-          facts.uuid,
-          sourceId,
-          facts.powerState,
-          atMs,
-          atMs,
-        );
-        this.#addSighting(sourceId, { vmId: lastId, facts, atMs });
-        return lastId;
-      }
     }
   }
 
-  #addSighting(sourceId: number, { vmId, facts, atMs }: { vmId: number; facts: VmFacts; atMs: number }): void {
+  /** A VM nobody knew: all of it is written once, its one sighting has the word. */
+  #appear(facts: VmFacts, here: { readonly sourceId: number; readonly moment: Moment; readonly isQuiet: boolean }) {
+    const { sourceId, moment, isQuiet } = here;
+    const standing = this.#claims.standingOf(sourceId, facts);
+    const text = factsText(facts);
+    const hostName = standing.hostName ?? '';
+    const { lastId: id } = this.database.run(
+      `INSERT INTO vm (name, uuid, source_id, power_state, host_name, vcpus, memory_bytes, disk_bytes, owner, facts,
+       first_ms, changed_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      facts.name,
+      facts.uuid,
+      sourceId,
+      facts.powerState,
+      hostName,
+      facts.vcpus ?? -1,
+      facts.memoryBytes ?? -1,
+      standing.diskBytes ?? -1,
+      standing.owner,
+      text,
+      moment.atMs,
+      moment.atMs,
+    );
+    this.#addSighting(sourceId, { vmId: id, facts, text, atMs: moment.atMs });
+    this.#intervals.move(id, undefined, { next: standing, moment });
+    this.#index(id, { before: undefined, facts, hosts: { before: '', after: hostName } });
+    if (!isQuiet)
+      this.#note({ id, source_id: sourceId }, { moment, field: 'existence', before: null, after: 'present' });
+  }
+
+  #addSighting(
+    sourceId: number,
+    { vmId, facts, text, atMs }: { vmId: number; facts: VmFacts; text: string; atMs: number },
+  ): void {
     this.database.run(
       'INSERT INTO sighting (source_id, native_id, vm_id, uuid, facts, first_ms, changed_ms) VALUES (?, ?, ?, ?, ?, ?, ?)',
       sourceId,
       facts.nativeId,
       vmId,
       facts.uuid,
-      factsText(facts),
+      text,
       atMs,
       atMs,
     );
@@ -265,10 +270,9 @@ export class Inventory {
   /** Brings a VM's row, its open interval, its tags and what search finds in line with its sightings. */
   #settle(vmId: number, moment: Moment, isQuiet: boolean): void {
     const lead = this.#claims.leading(vmId);
-    const last = this.#lastInterval(vmId);
     const row = this.database.get<VmRow>('SELECT id, source_id, facts, host_name, gone_ms FROM vm WHERE id = ?', vmId);
     if (row === undefined) throw new BerthError('bug', 'fleet.no_vm', `VM ${vmId} has sightings and no row`);
-    this.#moveInterval(vmId, last, { next: lead?.standing, moment });
+    this.#intervals.move(vmId, this.#intervals.last(vmId), { next: lead?.standing, moment });
     if (lead === undefined) {
       if (row.gone_ms !== null) return;
       this.database.run('UPDATE vm SET gone_ms = ?, changed_ms = ? WHERE id = ?', moment.atMs, moment.atMs, vmId);
@@ -292,76 +296,13 @@ export class Inventory {
       moment.atMs,
       vmId,
     );
-    const before = row.facts === '{}' ? undefined : (JSON.parse(row.facts) as VmFacts);
+    const before = JSON.parse(row.facts) as VmFacts;
     this.#index(vmId, { before, facts, hosts: { before: row.host_name, after: standing.hostName ?? '' } });
     if (isQuiet) return;
-    if (before === undefined || row.gone_ms !== null)
-      this.#note(row, { moment, field: 'existence', before: before === undefined ? null : 'gone', after: 'present' });
-    if (before === undefined) return;
+    if (row.gone_ms !== null) this.#note(row, { moment, field: 'existence', before: 'gone', after: 'present' });
     const hosts = { before: row.host_name, after: standing.hostName ?? '' };
     for (const one of differences(before, facts, hosts))
       this.#note({ ...row, source_id: standing.sourceId }, { moment, ...one });
-  }
-
-  #lastInterval(vmId: number): Last {
-    const row = this.database.get<Record<string, never>>(
-      'SELECT * FROM interval WHERE vm_id = ? ORDER BY id DESC LIMIT 1',
-      vmId,
-    );
-    if (row === undefined) return undefined;
-    if (row['closed_ms'] !== null) return { endedMs: row['closed_ms'] ?? 0 };
-    const standing: Standing = {
-      sourceId: row['source_id'] ?? 0,
-      hostKey: row['host_key'] ?? null,
-      hostName: row['host_name'] ?? null,
-      powerState: row['power_state'] ?? 'unknown',
-      vcpus: row['vcpus'] ?? null,
-      memoryBytes: row['memory_bytes'] ?? null,
-      diskBytes: row['disk_bytes'] ?? null,
-      addresses: row['addresses'] ?? null,
-      owner: row['owner'] ?? null,
-    };
-    return { id: row['id'] ?? 0, standing, openedMs: row['opened_ms'] ?? 0 };
-  }
-
-  #moveInterval(vmId: number, last: Last, now: { next: Standing | undefined; moment: Moment }): void {
-    const { learn, close, open: opened } = step(last, now.next, now.moment);
-    if (learn !== undefined)
-      this.database.run('UPDATE interval SET addresses = ? WHERE id = ?', learn.addresses, learn.id);
-    if (close !== undefined) {
-      const { atMs, observedMs, notBeforeMs, how } = close.moment;
-      this.database.run(
-        'UPDATE interval SET closed_ms = ?, closed_observed_ms = ?, closed_not_before_ms = ?, closed_how = ? WHERE id = ?',
-        atMs,
-        observedMs,
-        notBeforeMs,
-        how,
-        close.id,
-      );
-    }
-    if (opened === undefined) return;
-    const { standing, moment, causes, movedFrom } = opened;
-    this.database.run(
-      `INSERT INTO interval (vm_id, source_id, host_key, host_name, power_state, vcpus, memory_bytes, disk_bytes,
-       addresses, owner, causes, moved_from, opened_ms, opened_observed_ms, opened_not_before_ms, opened_how)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      vmId,
-      standing.sourceId,
-      standing.hostKey,
-      standing.hostName,
-      standing.powerState,
-      standing.vcpus,
-      standing.memoryBytes,
-      standing.diskBytes,
-      standing.addresses,
-      standing.owner,
-      causes.join(','),
-      movedFrom,
-      moment.atMs,
-      moment.observedMs,
-      moment.notBeforeMs,
-      moment.how,
-    );
   }
 
   /** What search finds is written anew only when it is other than before: disks that grow are not. */
@@ -385,7 +326,7 @@ export class Inventory {
   }
 
   #note(
-    row: VmRow,
+    row: Pick<VmRow, 'id' | 'source_id'>,
     change: {
       readonly moment: Moment;
       readonly field: string;

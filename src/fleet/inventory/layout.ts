@@ -131,4 +131,35 @@ export const LAYOUT: readonly string[] = [
   CREATE INDEX gap_time ON gap (to_ms);
   CREATE INDEX gap_vm ON gap (vm_id, from_ms);
   `,
+  // What hypervisors tell of the time before berth looked: intervals of a third kind, each at most once. When a look began, which
+  // is what was known before the next one.
+  `
+  ALTER TABLE source ADD COLUMN look_began_ms INTEGER;
+  ALTER TABLE source ADD COLUMN told_ms INTEGER;
+
+  CREATE TABLE interval_of_3 (
+    id INTEGER PRIMARY KEY, vm_id INTEGER NOT NULL REFERENCES vm, source_id INTEGER NOT NULL REFERENCES source,
+    host_key TEXT, host_name TEXT, power_state TEXT NOT NULL,
+    vcpus INTEGER, memory_bytes INTEGER, disk_bytes INTEGER, addresses INTEGER, owner TEXT,
+    causes TEXT NOT NULL, moved_from TEXT,
+    opened_ms INTEGER NOT NULL, opened_observed_ms INTEGER NOT NULL, opened_not_before_ms INTEGER NOT NULL,
+    opened_how TEXT NOT NULL CHECK (opened_how IN ('event', 'poll', 'told')),
+    closed_ms INTEGER, closed_observed_ms INTEGER, closed_not_before_ms INTEGER, closed_how TEXT,
+    CHECK (closed_ms IS NULL OR closed_ms >= opened_ms),
+    CHECK (opened_how <> 'told' OR closed_ms IS NOT NULL)
+  );
+  INSERT INTO interval_of_3 (id, vm_id, source_id, host_key, host_name, power_state, vcpus, memory_bytes, disk_bytes,
+      addresses, owner, causes, moved_from, opened_ms, opened_observed_ms, opened_not_before_ms, opened_how,
+      closed_ms, closed_observed_ms, closed_not_before_ms, closed_how)
+    SELECT id, vm_id, source_id, host_key, host_name, power_state, vcpus, memory_bytes, disk_bytes,
+      addresses, owner, causes, moved_from, opened_ms, opened_observed_ms, opened_not_before_ms, opened_how,
+      closed_ms, closed_observed_ms, closed_not_before_ms, closed_how FROM interval;
+  DROP TABLE interval;
+  ALTER TABLE interval_of_3 RENAME TO interval;
+  CREATE UNIQUE INDEX interval_open ON interval (vm_id) WHERE closed_ms IS NULL;
+  CREATE UNIQUE INDEX interval_told ON interval (vm_id, source_id, opened_ms) WHERE opened_how = 'told';
+  CREATE INDEX interval_vm ON interval (vm_id, opened_ms, id);
+  CREATE INDEX interval_time ON interval (opened_ms);
+  CREATE INDEX interval_moves ON interval (opened_ms, id) WHERE moved_from IS NOT NULL;
+  `,
 ];

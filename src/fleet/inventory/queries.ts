@@ -115,20 +115,33 @@ export class FleetQueries {
 
   /** VMs in whose name, ids, addresses, tags, host, guest or network the text stands. Not sorted. */
   search(text: string, query: Pick<ListQuery, 'limit' | 'after' | 'withGone'>): Page<VmListing> {
-    const after = query.after === undefined ? 0 : decodeCursor(query.after).id;
     const there = query.withGone === true ? '' : 'AND vm.gone_ms IS NULL';
-    const from = (condition: string): string =>
-      `${SELECT_VM}, vm.id AS sort_value FROM ${condition} AND vm.id > ? ${there} ORDER BY vm.id LIMIT ?`;
-    // Fewer than three characters make no trigram: then names that begin with them.
-    const isShort = [...text].length < 3;
-    const sql = isShort
-      ? from('vm JOIN source ON source.id = vm.source_id WHERE vm.name >= ? AND vm.name < ? || char(0x10ffff)')
-      : `${SELECT_VM}, vm.id AS sort_value FROM vm_search CROSS JOIN vm ON vm.id = vm_search.rowid
-         CROSS JOIN source ON source.id = vm.source_id
-         WHERE vm_search MATCH ? AND vm_search.rowid > ? ${there} ORDER BY vm_search.rowid LIMIT ?`;
-    const words = isShort ? [text, text] : [`"${text.replaceAll('"', '""')}"`];
-    const rows = this.#database.all<VmRow>(sql, ...words, after, query.limit + 1);
+    // Fewer than three characters make no trigram.
+    if ([...text].length < 3) return this.#beginningWith(text, query, there);
+    const after = query.after === undefined ? 0 : decodeCursor(query.after).id;
+    const rows = this.#database.all<VmRow>(
+      `${SELECT_VM}, vm.id AS sort_value FROM vm_search CROSS JOIN vm ON vm.id = vm_search.rowid
+       CROSS JOIN source ON source.id = vm.source_id
+       WHERE vm_search MATCH ? AND vm_search.rowid > ? ${there} ORDER BY vm_search.rowid LIMIT ?`,
+      `"${text.replaceAll('"', '""')}"`,
+      after,
+      query.limit + 1,
+    );
     return pageOf(rows, query.limit, (row) => encodeCursor({ value: '', id: row.id }));
+  }
+
+  /** Names that begin with a text, in the order of names: an index has them so, however many there are. */
+  #beginningWith(text: string, query: Pick<ListQuery, 'limit' | 'after'>, there: string): Page<VmListing> {
+    const after = query.after === undefined ? { value: text, id: 0 } : decodeCursor(query.after);
+    const rows = this.#database.all<VmRow>(
+      `${SELECT_VM}, vm.name AS sort_value FROM vm CROSS JOIN source ON source.id = vm.source_id
+       WHERE (vm.name, vm.id) > (?, ?) AND vm.name < ? || char(0x10ffff) ${there} ORDER BY vm.name, vm.id LIMIT ?`,
+      after.value,
+      after.id,
+      text,
+      query.limit + 1,
+    );
+    return pageOf(rows, query.limit, (row) => encodeCursor({ value: row.sort_value, id: row.id }));
   }
 
   /** By `v12`, name, UUID or a source's own id. @throws vm.not_found, vm.ambiguous (conflict) */

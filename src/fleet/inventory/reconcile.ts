@@ -23,6 +23,8 @@ export interface Previous {
   nativeIds(): Iterable<string>;
   /** Whether this source shows that VM, under whichever id. */
   shows(vmId: number): boolean;
+  /** Whether any VM has or had this UUID, in whichever source. */
+  isKnownUuid(uuid: string): boolean;
   /** Every VM that has or had this UUID, in whichever source. */
   withUuid(uuid: string): readonly Candidate[];
 }
@@ -34,11 +36,13 @@ export type Observation =
       readonly unread: readonly string[];
       readonly isComplete: boolean;
     }
+  /** Of a look that is taken in parts, see look.ts. `leaving`: native ids that the whole of it did not show. */
+  | { readonly kind: 'part'; readonly vms: readonly VmFacts[]; readonly leaving: readonly string[] }
   | { readonly kind: 'change'; readonly change: VmChange };
 
 export type Finding =
-  /** A VM nobody knew. `cloned`: another VM has its UUID. */
-  | { readonly kind: 'appeared'; readonly facts: VmFacts; readonly cloned: boolean }
+  /** A VM nobody knew. */
+  | { readonly kind: 'appeared'; readonly facts: VmFacts }
   /** A VM that is known shows itself here: through a second source, under another native id, or again after it was gone. */
   | {
       readonly kind: 'joined';
@@ -51,19 +55,25 @@ export type Finding =
 
 export function reconcile(previous: Previous, observation: Observation): Finding[] {
   if (observation.kind === 'change') return reconcileChange(previous, observation.change);
-  const { vms, unread, isComplete } = observation;
   // A page that changed underneath may show a VM twice: the later word counts.
-  const seen = new Map(vms.map((facts) => [facts.nativeId, facts]));
-  const present = new Set([...seen.keys(), ...unread]);
-  const left: Finding[] = [];
-  if (isComplete) {
-    for (const nativeId of previous.nativeIds()) {
-      const known = present.has(nativeId) ? undefined : previous.sighting(nativeId);
-      if (known !== undefined) left.push({ kind: 'left', vmId: known.vmId, nativeId });
-    }
-  }
-  const leaving = new Set(left.map((finding) => (finding.kind === 'left' ? finding.vmId : 0)));
+  const seen = new Map(observation.vms.map((facts) => [facts.nativeId, facts]));
+  const left = leavingOf(previous, observation, seen).flatMap((nativeId) => {
+    const known = previous.sighting(nativeId);
+    return known === undefined ? [] : [{ kind: 'left' as const, vmId: known.vmId, nativeId }];
+  });
+  const leaving = new Set(left.map((finding) => finding.vmId));
   return [...left, ...meet(previous, [...seen.values()], leaving)];
+}
+
+function leavingOf(
+  previous: Previous,
+  observation: Exclude<Observation, { kind: 'change' }>,
+  seen: ReadonlyMap<string, VmFacts>,
+): readonly string[] {
+  if (observation.kind === 'part') return observation.leaving;
+  if (!observation.isComplete) return [];
+  const unread = new Set(observation.unread);
+  return [...previous.nativeIds()].filter((nativeId) => !seen.has(nativeId) && !unread.has(nativeId));
 }
 
 function reconcileChange(previous: Previous, change: VmChange): Finding[] {
@@ -103,8 +113,7 @@ function meet(previous: Previous, vms: readonly VmFacts[], leaving: ReadonlySet<
   for (const facts of strangers) {
     const candidate = matched.get(facts.nativeId);
     if (candidate === undefined) {
-      const cloned = facts.uuid !== null && previous.withUuid(facts.uuid).some((one) => !one.isGone);
-      findings.push({ kind: 'appeared', facts, cloned });
+      findings.push({ kind: 'appeared', facts });
       continue;
     }
     const why = leaving.has(candidate.vmId) ? 're_registered' : candidate.isGone ? 'returned' : 'second_source';

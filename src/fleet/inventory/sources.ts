@@ -28,6 +28,10 @@ export interface Source {
   readonly sinceMs: number;
   /** The last complete look. */
   readonly okMs: number | null;
+  /** When it began. */
+  readonly lookBeganMs: number | null;
+  /** When what the hypervisor remembers from before was written down; null: not yet, or there is nothing. */
+  readonly toldMs: number | null;
   readonly problem: SourceProblem | null;
   readonly fingerprint: Fingerprint | null;
   readonly hasSecret: boolean;
@@ -58,13 +62,15 @@ interface Row {
   readonly state: Source['state'];
   readonly since_ms: number;
   readonly ok_ms: number | null;
+  readonly look_began_ms: number | null;
+  readonly told_ms: number | null;
   readonly problem: string | null;
   readonly fingerprint: string | null;
   readonly has_secret: number;
 }
 
 const COLUMNS = `id, name, url, driver, pin, allow_power, every_ms, sample_every_ms, sampled_ms, added_ms, state, since_ms, ok_ms,
-  problem, fingerprint,  secret IS NOT NULL AS has_secret`;
+  look_began_ms, told_ms, problem, fingerprint, secret IS NOT NULL AS has_secret`;
 
 export class SourceTable {
   readonly #database: Database;
@@ -156,6 +162,8 @@ function sourceOf(row: Row): Source {
     state: row.state,
     sinceMs: row.since_ms,
     okMs: row.ok_ms,
+    lookBeganMs: row.look_began_ms,
+    toldMs: row.told_ms,
     problem: row.problem === null ? null : (JSON.parse(row.problem) as SourceProblem),
     fingerprint: row.fingerprint === null ? null : (JSON.parse(row.fingerprint) as Fingerprint),
     hasSecret: row.has_secret === 1,

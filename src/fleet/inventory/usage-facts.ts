@@ -1,6 +1,7 @@
 /**
  * The history as usage facts: who had what, when, in the words of berth's usage files (docs/cost.md). What is known ends
- * where its source was last seen: the time since then is counted once the source has confirmed it, and never before.
+ * where its source was last seen: the time since then is counted once the source has confirmed it, and never before. What
+ * hypervisors tell of the time before berth looked is history, not usage: nobody knows what shape a VM had.
  */
 import * as v from 'valibot';
 import { BerthError } from '#base';
@@ -153,7 +154,7 @@ export class UsageFacts {
       `SELECT i.id, i.vm_id, vm.name, source.name AS source, i.host_name, i.host_key, i.power_state, i.vcpus,
          i.memory_bytes, i.disk_bytes, i.addresses, i.owner, i.opened_ms, ${KNOWN_UNTIL} AS end_ms
        FROM interval i CROSS JOIN vm ON vm.id = i.vm_id CROSS JOIN source ON source.id = i.source_id
-       WHERE i.id > ? AND i.opened_ms < ? AND ${KNOWN_UNTIL} > MAX(i.opened_ms, ?) ORDER BY i.id LIMIT ?`,
+       WHERE i.id > ? AND i.opened_how <> 'told' AND i.opened_ms < ? AND ${KNOWN_UNTIL} > MAX(i.opened_ms, ?) ORDER BY i.id LIMIT ?`,
       after?.id ?? 0,
       span.toMs,
       span.fromMs,

@@ -1,7 +1,7 @@
 /** Which of a VM's sightings has the word, out of the database. */
 import type { Database } from '#store';
 import { addressCountOf, diskBytesOf, type VmFacts } from '../facts.ts';
-import { type Claim, leadingClaim } from './intervals.ts';
+import { type Claim, leadingClaim, type Standing } from './intervals.ts';
 import { ownerOf } from './vm-row.ts';
 
 interface Row {
@@ -35,6 +35,23 @@ export class VmClaims {
     );
     return leadingClaim(rows.map(claimOf));
   }
+
+  /** How a VM stands in the words of one source. */
+  standingOf(sourceId: number, facts: VmFacts): Standing {
+    const host =
+      facts.hostId === null
+        ? undefined
+        : this.#database.get<{ host_key: string; host_name: string }>(
+            'SELECT key AS host_key, name AS host_name FROM host WHERE source_id = ? AND native_id = ?',
+            sourceId,
+            facts.hostId,
+          );
+    return standing(facts, {
+      source_id: sourceId,
+      host_key: host?.host_key ?? null,
+      host_name: host?.host_name ?? null,
+    });
+  }
 }
 
 function claimOf(row: Row): VmClaim {
@@ -43,17 +60,21 @@ function claimOf(row: Row): VmClaim {
     facts,
     isFresh: row.state !== 'down',
     firstSeenMs: row.first_ms,
-    standing: {
-      sourceId: row.source_id,
-      // A host the source has not described yet is known by its id alone.
-      hostKey: row.host_key ?? facts.hostId,
-      hostName: row.host_name ?? facts.hostId,
-      powerState: facts.powerState,
-      vcpus: facts.vcpus,
-      memoryBytes: facts.memoryBytes,
-      diskBytes: diskBytesOf(facts),
-      addresses: addressCountOf(facts),
-      owner: ownerOf(facts),
-    },
+    standing: standing(facts, row),
+  };
+}
+
+function standing(facts: VmFacts, row: Pick<Row, 'source_id' | 'host_key' | 'host_name'>): Standing {
+  return {
+    sourceId: row.source_id,
+    // A host the source has not described yet is known by its id alone.
+    hostKey: row.host_key ?? facts.hostId,
+    hostName: row.host_name ?? facts.hostId,
+    powerState: facts.powerState,
+    vcpus: facts.vcpus,
+    memoryBytes: facts.memoryBytes,
+    diskBytes: diskBytesOf(facts),
+    addresses: addressCountOf(facts),
+    owner: ownerOf(facts),
   };
 }

@@ -1,7 +1,8 @@
 // vcsim, the simulator of VMware's govmomi, behind TLS; and govmomi's own client as the outside view.
 //
 // Usage: vcsim HOSTS VMS_PER_HOST. Prints one line: {"url", "fingerprint"}. Then a command a line on standard input, an
-// answer a line: list | create NAME | start NAME | stop NAME | remove NAME | rename NAME NEW | move NAME | logout.
+// answer a line: list | create NAME | start NAME | stop NAME | remove NAME | rename NAME NEW | move NAME |
+// moved NAME | logout. "moved" moves it and posts the event that a vCenter has of it, which vcsim 0.24 leaves out.
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 	"strings"
 
 	"github.com/vmware/govmomi"
+	"github.com/vmware/govmomi/event"
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/session"
@@ -103,6 +105,8 @@ func act(client *govmomi.Client, words []string) (interface{}, error) {
 		task, err = machine.Rename(ctx, words[2])
 	case "move":
 		task, err = move(finder, machine)
+	case "moved":
+		return "ok", moved(client, finder, machine, words[1])
 	}
 	if err == nil && task != nil {
 		err = task.Wait(ctx)
@@ -168,6 +172,33 @@ func move(finder *find.Finder, machine *object.VirtualMachine) (*object.Task, er
 		}
 	}
 	return nil, fmt.Errorf("there is only one host")
+}
+
+func moved(client *govmomi.Client, finder *find.Finder, machine *object.VirtualMachine, name string) error {
+	source, err := machine.HostSystem(ctx)
+	if err != nil {
+		return err
+	}
+	task, err := move(finder, machine)
+	if err != nil {
+		return err
+	}
+	if err := task.Wait(ctx); err != nil {
+		return err
+	}
+	target, err := machine.HostSystem(ctx)
+	if err != nil {
+		return err
+	}
+	// Of the kinds of moves this is the one whose message vcsim can format.
+	posted := &types.DrsVmMigratedEvent{VmMigratedEvent: types.VmMigratedEvent{
+		VmEvent: types.VmEvent{Event: types.Event{
+			Vm:   &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: name}, Vm: machine.Reference()},
+			Host: &types.HostEventArgument{EntityEventArgument: types.EntityEventArgument{Name: "to"}, Host: target.Reference()},
+		}},
+		SourceHost: types.HostEventArgument{EntityEventArgument: types.EntityEventArgument{Name: "from"}, Host: source.Reference()},
+	}}
+	return event.NewManager(client.Client).PostEvent(ctx, posted)
 }
 
 // endOtherSessions is what an expired session looks like to its client.

@@ -30,13 +30,14 @@ test('faults mean what they are, however they are wrapped', () => {
     ['InvalidPowerState', 'conflict'],
     ['SomethingNew', 'unavailable'],
   ];
-  for (const [type, kind] of kinds) assert.throws(() => responseOf(fault(type), 'Login'), { kind, message: /words/ });
+  for (const [type, kind] of kinds)
+    assert.throws(() => responseOf(parseXml(fault(type)), 'Login'), { kind, message: /words/ });
 });
 
 test('an answer that is none is refused', () => {
   for (const text of [wrapped('<OtherResponse/>'), wrapped(''), '<html/>'])
-    assert.throws(() => responseOf(text, 'Login'), { code: 'vsphere.malformed' });
-  assert.throws(() => responseOf('HTTP 404', 'Login'), { code: 'xml.malformed' });
+    assert.throws(() => responseOf(parseXml(text), 'Login'), { code: 'vsphere.malformed' });
+  assert.throws(() => parseXml('HTTP 404'), { code: 'xml.malformed' });
 });
 
 const property = (name: string, value: string, attributes = ''): string =>

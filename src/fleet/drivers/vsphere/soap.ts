@@ -4,7 +4,7 @@
  * @source vSphere Web Services API, SDK programming guide (facts)
  */
 import { BerthError } from '#base';
-import { childAt, parseXml, textAt, type XmlElement } from '../../xml.ts';
+import { childAt, textAt, type XmlElement } from '../../xml.ts';
 
 export const API_NAMESPACE = 'urn:vim25';
 /** vSphere 6.7 and later answer to it, and older ones to what of it they know. */
@@ -54,8 +54,8 @@ export function envelope(method: string, children: readonly Child[]): string {
 }
 
 /** The `...Response` of an answer. @throws what its fault means, and xml.malformed (invalid) */
-export function responseOf(text: string, method: string): XmlElement {
-  const body = childAt(parseXml(text), 'Body');
+export function responseOf(answer: XmlElement, method: string): XmlElement {
+  const body = childAt(answer, 'Body');
   const fault = childAt(body, 'Fault');
   if (fault !== undefined) throw faultError(fault, method);
   const response = childAt(body, `${method}Response`);

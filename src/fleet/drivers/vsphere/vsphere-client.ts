@@ -1,14 +1,33 @@
 /** One login at a vCenter or an ESXi host: calls, and the objects every client begins with. */
 import { BerthError } from '#base';
-import { type HttpsConnections, httpRequest, httpsConnections } from '#platform';
+import { type HttpsConnections, httpRequest, httpsConnections, translateHttpError } from '#platform';
 import type { SourceTarget } from '../../driver.ts';
-import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
+import { childAt, childrenNamed, textAt, type XmlElement, xmlReader } from '../../xml.ts';
 import { element, envelope, type Moref, morefOf, reference, responseOf, SOAP_ACTION, type Xml } from './soap.ts';
 import { type ObjectContent, objectsOf } from './vsphere-facts.ts';
 
 /** An answer of 250 VMs has one to two MB. */
 const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
 const CALL_IDLE_MS = 120_000;
+/** Of a VM's devices, which are nine tenths of a page: half of what is told of each, and nothing that facts are made of. */
+const UNUSED_OF_DEVICES: ReadonlySet<string> = new Set([
+  'busNumber',
+  'connectable',
+  'controllerKey',
+  'hotAddRemove',
+  'scsiCtlrUnitNumber',
+  'sharedBus',
+  'shares',
+  'storageIOAllocation',
+  'unitNumber',
+]);
+
+export interface CallOptions {
+  /** Without a byte for so long the call has failed. */
+  readonly idleMs?: number;
+  /** Elements of these names are of no interest in the answer, however many there are. */
+  readonly leaveOut?: ReadonlySet<string>;
+}
 
 export interface ServiceContent {
   readonly product: string;
@@ -19,6 +38,7 @@ export interface ServiceContent {
   readonly sessionManager: Moref;
   /** Absent where nothing is measured, or this user may not see it. */
   readonly perfManager: Moref | undefined;
+  readonly eventManager: Moref | undefined;
 }
 
 export class VsphereClient {
@@ -36,7 +56,7 @@ export class VsphereClient {
   }
 
   /** @throws what a fault means; http.unreachable, vsphere.malformed. */
-  async call(method: string, children: readonly Xml[], idleMs = CALL_IDLE_MS): Promise<XmlElement> {
+  async call(method: string, children: readonly Xml[], options: CallOptions = {}): Promise<XmlElement> {
     const headers: Record<string, string> = { 'content-type': 'text/xml; charset=utf-8', soapaction: SOAP_ACTION };
     if (this.#cookie !== undefined) headers['cookie'] = this.#cookie;
     const body = envelope(method, children);
@@ -45,25 +65,13 @@ export class VsphereClient {
       method: 'POST' as const,
       headers,
       body,
-      idleMs,
+      idleMs: options.idleMs ?? CALL_IDLE_MS,
       through: this.#connections,
       signal: this.#closing.signal,
     };
     const response = await httpRequest(request);
     const cookie = /vmware_soap_session=[^;,]+/.exec(response.headers['set-cookie'] ?? '')?.[0];
     if (cookie !== undefined) this.#cookie = cookie;
-    const chunks: Buffer[] = [];
-    let size = 0;
-    for await (const chunk of response.body) {
-      size += (chunk as Buffer).length;
-      if (size > MOST_ANSWER_BYTES)
-        throw new BerthError(
-          'exhausted',
-          'vsphere.too_large',
-          `the answer to ${method} has more than ${MOST_ANSWER_BYTES} bytes`,
-        );
-      chunks.push(chunk as Buffer);
-    }
     // Faults come with 500; anything else that is not 200 did not come from the API.
     if (response.status !== 200 && response.status !== 500) {
       throw new BerthError(
@@ -75,7 +83,25 @@ export class VsphereClient {
         },
       );
     }
-    return responseOf(Buffer.concat(chunks).toString('utf8'), method);
+    // Read as it comes: the time of an answer's way is not waited for, and its text is never in memory as a whole.
+    const reader = xmlReader(options.leaveOut);
+    const decoder = new TextDecoder();
+    let size = 0;
+    try {
+      for await (const chunk of response.body) {
+        size += (chunk as Buffer).length;
+        if (size > MOST_ANSWER_BYTES)
+          throw new BerthError(
+            'exhausted',
+            'vsphere.too_large',
+            `the answer to ${method} has more than ${MOST_ANSWER_BYTES} bytes`,
+          );
+        reader.write(decoder.decode(chunk as Buffer, { stream: true }));
+      }
+    } catch (error) {
+      throw translateHttpError(error, this.#url, this.#closing.signal);
+    }
+    return responseOf(reader.end(), method);
   }
 
   async serviceContent(): Promise<ServiceContent> {
@@ -95,6 +121,7 @@ export class VsphereClient {
       viewManager: moref('viewManager'),
       sessionManager: moref('sessionManager'),
       perfManager: morefOf(childAt(content, 'perfManager')),
+      eventManager: morefOf(childAt(content, 'eventManager')),
     };
   }
 
@@ -119,16 +146,16 @@ export class VsphereClient {
       ...objects.map((one) => element('objectSet', reference('obj', one), element('skip', false))),
       element('reportMissingObjectsInResults', true),
     );
-    const first = await this.call('RetrievePropertiesEx', [reference('_this', collector), specs, element('options')]);
+    const asked = [reference('_this', collector), specs, element('options')];
+    const options = { leaveOut: UNUSED_OF_DEVICES };
+    const first = await this.call('RetrievePropertiesEx', asked, options);
     const found: ObjectContent[] = [];
     for (let result = childAt(first, 'returnval'); result !== undefined; ) {
       found.push(...objectsOf(result));
       const token = textAt(result, 'token');
       if (token === undefined) break;
-      const next = await this.call('ContinueRetrievePropertiesEx', [
-        reference('_this', collector),
-        element('token', token),
-      ]);
+      const more = [reference('_this', collector), element('token', token)];
+      const next = await this.call('ContinueRetrievePropertiesEx', more, options);
       result = childAt(next, 'returnval');
     }
     return found;

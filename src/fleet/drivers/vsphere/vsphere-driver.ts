@@ -11,6 +11,8 @@ import type {
   DriverSession,
   EventFacet,
   FleetDriver,
+  HistoryFacet,
+  PastEvent,
   PeriodFacet,
   PowerFacet,
   PowerVerb,
@@ -24,6 +26,7 @@ import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
 import { element, type Moref, meaningOf, morefOf, reference, typedElement, type Xml } from './soap.ts';
 import { type ServiceContent, VsphereClient } from './vsphere-client.ts';
 import { HOST_PROPERTIES, hostFacts, powerOf, propertiesOf, VM_PROPERTIES, vmFacts } from './vsphere-facts.ts';
+import { pastEvents } from './vsphere-history.ts';
 import { type CounterKeys, counterKeys, PERIOD_SECONDS, periodSpec, periodsOf } from './vsphere-periods.ts';
 
 /** Larger pages made vCenters run into their own two minutes. @source ManageIQ pull request 7540 */
@@ -88,11 +91,14 @@ class VsphereSession implements DriverSession {
   readonly events: EventFacet;
   readonly power?: PowerFacet;
   readonly periods?: PeriodFacet;
+  readonly history?: HistoryFacet;
   readonly #client: VsphereClient;
   readonly #content: ServiceContent;
   readonly #target: SourceTarget;
   #finish: (reason: BerthError | undefined) => void = () => {};
   #isOver = false;
+  /** Why it is over, unless it was closed. */
+  #reason: BerthError | undefined;
   #counterKeys: CounterKeys | undefined;
 
   constructor(client: VsphereClient, content: ServiceContent, target: SourceTarget) {
@@ -103,7 +109,8 @@ class VsphereSession implements DriverSession {
       this.#finish = resolve;
     });
     this.events = { watch: (onChange) => this.#watch(onChange) };
-    const { perfManager } = content;
+    const { perfManager, eventManager } = content;
+    if (eventManager !== undefined) this.history = { since: (fromMs) => this.#past(eventManager, fromMs) };
     if (perfManager !== undefined) this.periods = { read: (sinceMs) => this.#periods(perfManager, sinceMs) };
     if (target.allowPower) this.power = powerFacet(client, content);
   }
@@ -148,12 +155,8 @@ class VsphereSession implements DriverSession {
     try {
       this.#counterKeys ??= await this.#readCounterKeys(perfManager);
       const keys = this.#counterKeys;
-      const time = await this.#client.call('CurrentTime', [
-        reference('_this', { type: 'ServiceInstance', id: 'ServiceInstance' }),
-      ]);
-      const serverMs = Date.parse(textAt(time, 'returnval') ?? '');
-      const aheadMs = Number.isFinite(serverMs) ? serverMs - nowMs() : 0;
-      const shiftMs = Math.abs(aheadMs) < SAME_CLOCK_MS ? 0 : Math.round(aheadMs / 1_000) * 1_000;
+      const aheadMs = await this.#aheadMs();
+      const shiftMs = clockShift(aheadMs);
       const untilMs = Math.floor((nowMs() + aheadMs) / PERIOD_MS) * PERIOD_MS;
       const spec = { sinceMs: Math.floor((sinceMs + shiftMs) / PERIOD_MS) * PERIOD_MS, untilMs };
       const running = await this.#running();
@@ -168,6 +171,21 @@ class VsphereSession implements DriverSession {
     } catch (error) {
       throw this.#noticed(error);
     }
+  }
+
+  async *#past(eventManager: Moref, fromMs: number): AsyncIterable<readonly PastEvent[]> {
+    try {
+      yield* pastEvents(this.#client, eventManager, { fromMs, aheadMs: clockShift(await this.#aheadMs()) });
+    } catch (error) {
+      throw this.#noticed(error);
+    }
+  }
+
+  /** By how much the server's clock is ahead of ours, the way there and back included. */
+  async #aheadMs(): Promise<number> {
+    const me = reference('_this', { type: 'ServiceInstance', id: 'ServiceInstance' });
+    const serverMs = Date.parse(textAt(await this.#client.call('CurrentTime', [me]), 'returnval') ?? '');
+    return Number.isFinite(serverMs) ? serverMs - nowMs() : 0;
   }
 
   async #readCounterKeys(perfManager: Moref): Promise<CounterKeys> {
@@ -216,7 +234,8 @@ class VsphereSession implements DriverSession {
       element('partialUpdates', true),
     ]);
     // The first answer is how everything stands: the look tells that.
-    let version = textAt(await this.#wait(collector, ''), 'returnval', 'version') ?? '-';
+    const first = await this.#wait(collector, '', new Set(['filterSet']));
+    let version = textAt(first, 'returnval', 'version') ?? '-';
     let isStopped = false;
     const listen = async (): Promise<void> => {
       while (!isStopped && !this.#isOver) {
@@ -235,12 +254,12 @@ class VsphereSession implements DriverSession {
     };
   }
 
-  #wait(collector: Moref, version: string): Promise<XmlElement> {
+  #wait(collector: Moref, version: string, leaveOut?: ReadonlySet<string>): Promise<XmlElement> {
     const options = element('options', element('maxWaitSeconds', WAIT_SECONDS));
     return this.#client.call(
       'WaitForUpdatesEx',
       [reference('_this', collector), element('version', version), options],
-      (WAIT_SECONDS + 30) * 1_000,
+      { idleMs: (WAIT_SECONDS + 30) * 1_000, ...(leaveOut === undefined ? {} : { leaveOut }) },
     );
   }
 
@@ -270,18 +289,25 @@ class VsphereSession implements DriverSession {
     }
   }
 
-  /** What ends a session ends it for everybody. */
+  /** What ends a session ends it for everybody: calls that were cut by it say why, not how. */
   #noticed(error: unknown): unknown {
+    if (this.#reason !== undefined) return this.#reason;
     const isFatal = error instanceof BerthError && error.kind === 'unavailable';
     if (!isFatal && error instanceof BerthError) return error;
     const reason = error instanceof BerthError ? error : new BerthError('bug', 'vsphere.failed', messageOf(error));
     if (!this.#isOver) {
       this.#isOver = true;
+      this.#reason = reason;
       this.#client.close();
       this.#finish(reason);
     }
     return reason;
   }
+}
+
+/** Whole seconds; clocks that are as good as the same are the same. */
+function clockShift(aheadMs: number): number {
+  return Math.abs(aheadMs) < SAME_CLOCK_MS ? 0 : Math.round(aheadMs / 1_000) * 1_000;
 }
 
 function watchSpec(view: Moref): Xml {
