@@ -19,7 +19,7 @@ import {
   type VmHappening,
   type VmRecord,
 } from '#engine';
-import { berthDriver, Fleet, libvirtDriver, OWN_URL, vsphereDriver, xapiDriver, xenDriver } from '#fleet';
+import { berthDriver, Fleet, hypervDriver, libvirtDriver, OWN_URL, vsphereDriver, xapiDriver, xenDriver } from '#fleet';
 import { busyboxImage, ImageService } from '#images';
 import { type BridgeIdentity, BridgeNetwork, UserNetwork } from '#network';
 import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
@@ -158,6 +158,7 @@ export async function startDaemon(
       vsphereDriver,
       xenDriver,
       xapiDriver,
+      hypervDriver,
     ],
     holder: daemonId(records),
     log,
