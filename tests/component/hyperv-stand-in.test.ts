@@ -7,10 +7,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { BerthError } from '#base';
 import { Fleet, hypervDriver } from '#fleet';
-import { findProcesses, signalProcess } from '#platform';
+import { findProcesses, signalProcess, spawnStreams } from '#platform';
 import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
 import type { DriverSession, SnapshotPage } from '../../src/fleet/driver.ts';
+import { RemoteLine } from '../../src/fleet/drivers/hyperv/remote-line.ts';
+import { REMOTE_WORDS } from '../../src/fleet/drivers/hyperv/script.ts';
+import { SSH_ENVIRONMENT, sshArguments } from '../../src/fleet/ssh.ts';
 import { type HypervStandIn, startHypervStandIn } from '../harness/hyperv-stand-in.ts';
 import { startSshd } from '../harness/sshd.ts';
 import { eventually } from '../harness/vm-client.ts';
@@ -277,6 +281,20 @@ describe('what only Hyper-V has (a stand-in behind a real sshd)', () => {
     await assert.rejects(hypervDriver.open(target, AbortSignal.timeout(2_000)));
     assert.ok(performance.now() - began < 5_000);
     await eventually('ssh has ended', DEADLINE_MS, async () => (await sshOf(host)).length === 0);
+  });
+
+  test('an answer that does not come in its time ends the line with that', async () => {
+    host.change((state) => {
+      state.fault = { on: 'look', kind: 'hang' };
+    });
+    const child = await spawnStreams(sshArguments(host.url(), REMOTE_WORDS), SSH_ENVIRONMENT);
+    const explain = (words: string): BerthError => new BerthError('unavailable', 'test.ended', words);
+    const line = new RemoteLine({ child, where: 'hv', explain });
+    assert.ok('computer' in (await line.ask(['name'], DEADLINE_MS)));
+    await assert.rejects(line.ask(['look'], 300), { kind: 'timeout', code: 'hyperv.late' });
+    assert.equal((await line.ended)?.code, 'hyperv.late');
+    await assert.rejects(line.ask(['name'], 300), { code: 'hyperv.late' });
+    await child.ended;
   });
 
   test('a key that is refused, a host key that is another and a host that is no Windows are told apart', async () => {

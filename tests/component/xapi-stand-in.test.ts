@@ -10,6 +10,7 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { Fleet, type SourceTarget, xapiDriver } from '#fleet';
 import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
 import type { DriverSession, VmChange } from '../../src/fleet/driver.ts';
+import { XapiClient } from '../../src/fleet/drivers/xapi/xapi-client.ts';
 import { eventually } from '../harness/vm-client.ts';
 import { startXapiStandIn, type XapiStandIn } from '../harness/xapi-stand-in.ts';
 import { XAPI_CREDENTIALS } from '../harness/xapi-stand-in-database.ts';
@@ -349,6 +350,18 @@ describe('what only XAPI has (a stand-in for a pool)', () => {
     assert.ok(performance.now() - began < 5_000, `${performance.now() - began} ms`);
   });
 
+  test('a call that is not answered in its time ends with that, even when bytes drip in', async () => {
+    const client = new XapiClient({ host: pool.master.address, port: pool.port, pin: pool.master.pin });
+    pool.onCall = (method) => (method === 'session.logout' ? { kind: 'hang' } : { kind: 'drip' });
+    for (const method of ['session.logout', 'session.login_with_password']) {
+      const began = performance.now();
+      const params = [XAPI_CREDENTIALS.user, XAPI_CREDENTIALS.password];
+      await assert.rejects(client.call(method, params, 300), { kind: 'timeout', code: 'xapi.late' });
+      assert.ok(performance.now() - began < 2_000);
+    }
+    client.close();
+  });
+
   test('what failed is said: a VM that runs cannot be started, one without tools is not known, hosts are no VMs', async () => {
     const { database } = pool;
     const vm = database.addVm('runs');
@@ -487,6 +500,47 @@ describe('a pool behind a bad line (a stand-in)', () => {
     const after_ = fleet.past.ofVm(id, { limit: 10 }).items;
     assert.equal(after_.length, before.length + 1);
     assert.equal(after_.filter((one) => one.closed === null).length, 1);
+    assert.equal(count(), 300);
+  });
+
+  test('a clone with the same UUID in another pool is another VM, and both have their history', async () => {
+    const other = await startXapiStandIn(1);
+    const uuid = '0c0c0c0c-1111-4222-8333-444455556666';
+    const made = [pool, other].map(({ database }, at) => {
+      const vm = database.addVm('twin', { uuid });
+      database.addCard(vm, { place: 0, mac: `0e:88:aa:00:00:0${at + 1}`, network: 'LAN' });
+      return vm;
+    });
+    fleet.addSource({ name: 'other', url: other.url.href, pin: other.master.pin, credentials: XAPI_CREDENTIALS });
+    const twins = () => fleet.queries.list({ limit: 1_000 }).items.filter((vm) => vm.facts.uuid === uuid);
+    await eventually('both are known', DEADLINE_MS, async () => twins().length === 2);
+    assert.deepEqual(
+      twins()
+        .map((vm) => vm.source)
+        .sort(),
+      ['other', 'pool'],
+    );
+    pool.database.remove(made[0] ?? '');
+    await eventually('one is gone', DEADLINE_MS, async () => twins().length === 1);
+    await fleet.removeSource('other');
+    await other.kill();
+    assert.equal(count(), 300);
+  });
+
+  test('a pool that stops answering in the middle of a look does not keep the daemon from leaving', async () => {
+    let isAsked = false;
+    pool.onCall = (method) => {
+      isAsked ||= method === 'VIF.get_all_records';
+      return method === 'VIF.get_all_records' ? { kind: 'hang' } : undefined;
+    };
+    fleet.refresh('pool');
+    await eventually('it looks', DEADLINE_MS, async () => isAsked);
+    const began = performance.now();
+    await fleet.close();
+    assert.ok(performance.now() - began < 5_000, `${performance.now() - began} ms`);
+    pool.onCall = () => undefined;
+    fleet = await Fleet.open({ folder, drivers: [xapiDriver], holder: 'test', log: (line) => log.push(line) });
+    await becomes('up');
     assert.equal(count(), 300);
   });
 

@@ -22,6 +22,8 @@ export type Fault =
   | { readonly kind: 'raw'; readonly body: string | Buffer; readonly status?: number }
   /** The connection ends after so many bytes of the answer. */
   | { readonly kind: 'cut'; readonly afterBytes: number }
+  /** The head of an answer, and then a blank every 50 ms. */
+  | { readonly kind: 'drip' }
   /** No answer ever. */
   | { readonly kind: 'hang' };
 
@@ -134,6 +136,12 @@ export class XapiStandIn implements StandInPool {
   #send(response: ServerResponse, fault: Fault | undefined, make: () => { status: number; text: string }): void {
     if (response.destroyed) return;
     if (fault?.kind === 'hang') return;
+    if (fault?.kind === 'drip') {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      const timer = setInterval(() => response.write(' '), 50);
+      response.once('close', () => clearInterval(timer));
+      return;
+    }
     if (fault?.kind === 'raw') {
       response.writeHead(fault.status ?? 200, { 'content-type': 'application/json' }).end(fault.body);
       return;

@@ -16,7 +16,7 @@ import { factsText, parseVmFacts, type VmFacts } from '../../facts.ts';
 import { isLostEvents } from './failures.ts';
 import { isVm, type PoolRecords, vmFacts } from './pool-facts.ts';
 import type { SessionCall } from './pool-reader.ts';
-import { CLASS_NAMES, type ClassName, type EventBatch, readEvents, readRecord } from './records.ts';
+import { CLASS_NAMES, type ClassName, type EventBatch, readEvents, readRecord, type VmRecord } from './records.ts';
 
 /** How long one call may wait for something to happen. Not a whole number: the server wants a float. */
 const WAIT_SECONDS = 30.5;
@@ -48,12 +48,17 @@ export function eventFacet(parts: EventParts): EventFacet {
 
 type MutableRecords = { readonly [Name in ClassName]: Map<string, unknown> };
 
+interface Told {
+  readonly uuid: string;
+  readonly text: string;
+}
+
 class PoolWatch {
   readonly #parts: EventParts;
   readonly #onChange: (change: VmChange) => void;
   #records: MutableRecords = emptyRecords();
-  /** Of every VM that was told: its facts as text, by UUID. */
-  #told = new Map<string, string>();
+  /** Of every VM that was told, by reference: its UUID and its facts as text. */
+  #told = new Map<string, Told>();
   #token = '';
   #isStopped = false;
 
@@ -67,7 +72,8 @@ class PoolWatch {
     const batch = await this.#ask('');
     this.#records = emptyRecords();
     this.#take(batch);
-    this.#told = new Map([...this.#vms()].map(([uuid, vm]) => [uuid, factsText(vm)]));
+    this.#told.clear();
+    for (const [ref, record] of this.#known.VM) this.#differing(ref, record);
     this.#parts.onKnown(this.#known);
   }
 
@@ -76,9 +82,9 @@ class PoolWatch {
       try {
         const batch = await this.#ask(this.#token);
         if (this.#isStopped) return;
-        this.#take(batch);
+        const changed = this.#take(batch);
         if (batch.events.length === 0) continue;
-        this.#tell();
+        this.#tell(changed);
         await sleep(GATHER_MS);
       } catch (error) {
         if (this.#isStopped) return;
@@ -115,44 +121,70 @@ class PoolWatch {
     throw new BerthError('unavailable', 'xapi.malformed', 'the answer to event.from is no batch of events');
   }
 
-  #take(batch: EventBatch): void {
+  /** @returns references of the records that are not as they were, as far as they are looked at. */
+  #take(batch: EventBatch): ReadonlySet<string> {
     this.#token = batch.token;
+    const changed = new Set<string>();
     for (const { class: lower, operation, ref, snapshot } of batch.events) {
       const name = NAME_OF.get(lower.toLowerCase());
       if (name === undefined) continue;
+      const records = this.#records[name];
       const record = operation === 'del' ? undefined : readRecord(name, snapshot);
       // One that cannot be read keeps its last state: it is there.
-      if (record !== undefined) this.#records[name].set(ref, record);
-      else if (operation === 'del') this.#records[name].delete(ref);
+      if (record === undefined && operation !== 'del') continue;
+      if (JSON.stringify(records.get(ref)) === JSON.stringify(record)) continue;
+      changed.add(ref);
+      if (record === undefined) records.delete(ref);
+      else records.set(ref, record);
+    }
+    return changed;
+  }
+
+  /** Told are differences of those VMs that the changed records belong to: reading all of them anew takes a large pool too long. */
+  #tell(changed: ReadonlySet<string>): void {
+    const records = this.#known;
+    for (const [ref, { uuid }] of this.#told) {
+      const record = records.VM.get(ref);
+      if (record !== undefined && isVm(record)) continue;
+      this.#told.delete(ref);
+      this.#onChange({ kind: 'gone', nativeId: uuid });
+    }
+    for (const [ref, record] of records.VM) {
+      if (!changed.has(ref) && !refersTo(record, records, changed)) continue;
+      const vm = this.#differing(ref, record);
+      if (vm !== undefined) this.#onChange({ kind: 'seen', vm });
     }
   }
 
-  /** Told are differences: an event may be about what berth does not look at. */
-  #tell(): void {
-    const now = this.#vms();
-    const told = new Map<string, string>();
-    for (const uuid of this.#told.keys()) if (!now.has(uuid)) this.#onChange({ kind: 'gone', nativeId: uuid });
-    for (const [uuid, vm] of now) {
-      const text = factsText(vm);
-      told.set(uuid, text);
-      if (this.#told.get(uuid) !== text) this.#onChange({ kind: 'seen', vm });
-    }
-    this.#told = told;
-  }
-
-  #vms(): Map<string, VmFacts> {
-    const vms = new Map<string, VmFacts>();
-    for (const record of this.#known.VM.values()) {
-      if (!isVm(record)) continue;
-      const vm = tryFacts(record, this.#known);
-      if (vm !== undefined) vms.set(vm.nativeId, vm);
-    }
-    return vms;
+  /** @returns its facts, when they are others than were told. Those that are none leave what was told as it is. */
+  #differing(ref: string, record: VmRecord): VmFacts | undefined {
+    const vm = isVm(record) ? tryFacts(record, this.#known) : undefined;
+    if (vm === undefined) return undefined;
+    const text = factsText(vm);
+    if (this.#told.get(ref)?.text === text) return undefined;
+    this.#told.set(ref, { uuid: vm.nativeId, text });
+    return vm;
   }
 
   get #known(): PoolRecords {
     return this.#records as unknown as PoolRecords;
   }
+}
+
+/** Whether a VM's facts are made of one of the changed records. Pure. */
+function refersTo(vm: VmRecord, records: PoolRecords, changed: ReadonlySet<string>): boolean {
+  const has = (ref: string | null | undefined): boolean => ref !== null && ref !== undefined && changed.has(ref);
+  const ofDisk = (ref: string): boolean => {
+    const vdi = records.VBD.get(ref)?.VDI ?? null;
+    return has(ref) || has(vdi) || (vdi !== null && has(records.VDI.get(vdi)?.SR));
+  };
+  return (
+    has(vm.metrics) ||
+    has(vm.guest_metrics) ||
+    has(vm.resident_on) ||
+    vm.VBDs.some(ofDisk) ||
+    vm.VIFs.some((ref) => has(ref) || has(records.VIF.get(ref)?.network))
+  );
 }
 
 /** @returns undefined when they are not what facts may be. */
