@@ -172,12 +172,9 @@ describe('what only Hyper-V has (a stand-in behind a real sshd)', () => {
     host.change(({ objects }) => {
       const settings = objects['Msvm_VirtualSystemSettingData'] ?? [];
       const [first] = settings;
+      // A snapshot names its VM, and has settings of its own.
       for (const kind of ['Snapshot:Realized', 'System:Planned'])
-        settings.push({
-          ...first,
-          VirtualSystemIdentifier: 'E5F6A7B8-0000-4000-8000-00000000000A',
-          VirtualSystemType: `Microsoft:Hyper-V:${kind}`,
-        });
+        settings.unshift({ ...first, BIOSGUID: '', VirtualSystemType: `Microsoft:Hyper-V:${kind}` });
       objects['Msvm_ComputerSystem']?.push({ Name: 'AAAAAAAA-0000-4000-8000-00000000000B', EnabledState: 3 });
     });
     const session = await open();

@@ -254,6 +254,22 @@ describe('what only XAPI has (a stand-in for a pool)', () => {
       const change = last();
       return change?.kind === 'seen' && change.vm.hostId === hostUuid(1) && change.vm.disks.length === 1;
     });
+    const disk = () => {
+      const change = last();
+      return change?.kind === 'seen' ? change.vm.disks[0] : undefined;
+    };
+    const [vdi = ''] = database.allOf('VDI').at(-1) ?? [];
+    database.change(vdi, { virtual_size: String(2 ** 31) });
+    await eventually('a larger disk is its VM’s', DEADLINE_MS, async () => disk()?.capacityBytes === 2 ** 31);
+    database.change(String(database.record(vdi)['SR']), { name_label: 'renamed' });
+    await eventually('so is the name of its store', DEADLINE_MS, async () => disk()?.datastore === 'renamed');
+    database.setGuest(vm, { os: 'Debian 12', networks: {} });
+    await eventually('and its guest', DEADLINE_MS, async () => {
+      const change = last();
+      return change?.kind === 'seen' && change.vm.guestOs === 'Debian 12';
+    });
+    database.change(String(database.record(vdi)['SR']), { name_label: 'Local storage' });
+    await eventually('all is heard', DEADLINE_MS, async () => disk()?.datastore === 'Local storage');
     const heard = changes.length;
     database.change(vm, { allowed_operations: ['pause'] });
     database.change(vm, { is_a_template: true });
