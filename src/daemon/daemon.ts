@@ -19,7 +19,7 @@ import {
   type VmHappening,
   type VmRecord,
 } from '#engine';
-import { berthDriver, Fleet, libvirtDriver, OWN_URL, vsphereDriver, xenDriver } from '#fleet';
+import { berthDriver, Fleet, hypervDriver, libvirtDriver, OWN_URL, vsphereDriver, xapiDriver, xenDriver } from '#fleet';
 import { busyboxImage, ImageService } from '#images';
 import { type BridgeIdentity, BridgeNetwork, UserNetwork } from '#network';
 import { files, hostFacts, nowMs, runChecked, type Server } from '#platform';
@@ -162,6 +162,8 @@ export async function startDaemon(
       libvirtDriver,
       vsphereDriver,
       xenDriver,
+      xapiDriver,
+      hypervDriver,
     ],
     holder: daemonId(records),
     log,

@@ -7,8 +7,10 @@ export {
   type SourceTarget,
 } from './driver.ts';
 export { berthDriver, OWN_URL, type OwnVms } from './drivers/berth/berth-driver.ts';
+export { hypervDriver } from './drivers/hyperv/hyperv-driver.ts';
 export { libvirtDriver } from './drivers/libvirt/libvirt-driver.ts';
 export { vsphereDriver } from './drivers/vsphere/vsphere-driver.ts';
+export { xapiDriver } from './drivers/xapi/xapi-driver.ts';
 export { xenDriver } from './drivers/xen/xen-driver.ts';
 export { type Check, Fleet, type LiveFigures } from './fleet.ts';
 export type { ChangeListing, IntervalListing } from './inventory/history-queries.ts';

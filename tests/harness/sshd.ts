@@ -42,8 +42,8 @@ export interface RunningSshd {
   dispose(): Promise<void>;
 }
 
-/** @param libvirtFolder - appears as /run/libvirt to whoever logs in. */
-export async function startSshd(libvirtFolder = ''): Promise<RunningSshd> {
+/** @param libvirtFolder - appears as /run/libvirt to whoever logs in. @param more - lines of sshd_config. */
+export async function startSshd(libvirtFolder = '', more: readonly string[] = []): Promise<RunningSshd> {
   const root = await unpackedServer();
   const folder = mkdtempSync(join(tmpdir(), 'berth-sshd-'));
   const file = (name: string): string => join(folder, name);
@@ -64,6 +64,7 @@ export async function startSshd(libvirtFolder = ''): Promise<RunningSshd> {
     'StrictModes no',
     'UsePAM no',
     'PidFile none',
+    ...more,
   ];
   writeFileSync(file('sshd_config'), `${settings.join('\n')}\n`);
   const publicKey = (name: string): string =>

@@ -27,7 +27,8 @@ export const source: Verb = {
     usage: 'add|ls|test|refresh|pace|rm [OPTIONS] ...',
     about:
       'Hypervisors whose VMs berth knows, beside its own.\n\n' +
-      '  add NAME URL   begin to look at one: qemu:///system, qemu+ssh://root@host/system, xl+ssh://root@host/\n' +
+      '  add NAME URL   begin to look at one: qemu:///system, qemu+ssh://root@host/system, xl+ssh://root@host/,\n' +
+      '                 vsphere://host/, xapi://host/, hyperv+ssh://user@host/\n' +
       '  ls             list them, and whether they answer\n' +
       '  test NAME      what works there, and what is refused and why; exit code 1 when it is not reached\n' +
       '  refresh NAME   look now\n' +
