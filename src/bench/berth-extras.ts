@@ -18,6 +18,12 @@ export async function putToSleep(api: DockerApi, id: string): Promise<void> {
   textOf(await api.send('POST', `/berth/v1/vms/${id}/sleep`), 'sleep');
 }
 
+/** For how many sizes machines can be had at once; 0 where there are none. */
+export async function countMoulds(api: DockerApi): Promise<number> {
+  const { text } = await api.send('GET', '/metrics');
+  return Number(/^berth_pool_moulds ([0-9]+)$/m.exec(text)?.[1] ?? 0);
+}
+
 /** A 404 for a VM that has just been made, or a 501, says that the endpoint is not there. */
 function textOf({ status, text }: Answer, what: 'fork' | 'sleep'): string {
   if (status < 400) return text;
