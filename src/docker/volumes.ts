@@ -72,9 +72,11 @@ export function volumeRoutes(context: DockerContext): Route[] {
       if (isCareful && !Object.hasOwn(labels, ANONYMOUS)) continue;
       if (!labelsMatch(labels, filters.get('label'))) continue;
       if ((filters.get('label!') ?? []).some((unwanted) => labelsMatch(labels, [unwanted]))) continue;
+      // Somebody else may have removed it meanwhile.
+      if (!volumes.has(name)) continue;
       const bytes = await volumes.usedBytes(name);
       // Asked last: nothing may come between this and the removal.
-      if (engine.usersOf(name).length > 0) continue;
+      if (engine.usersOf(name).length > 0 || !volumes.has(name)) continue;
       await removeOne(name);
       reclaimed += bytes;
       removed.push(name);

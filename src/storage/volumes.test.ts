@@ -76,6 +76,16 @@ test('one that is removed is gone with its disk; one that is not there is named'
   assert.throws(() => volumes.diskOf('data'), /no such volume/);
 });
 
+test('one that is made while its namesake is removed keeps its disk', async () => {
+  const volumes = await Volumes.open(settings);
+  for (let round = 0; round < 50; round += 1) {
+    await volumes.create({ name: 'data' });
+    await Promise.all([volumes.remove('data'), volumes.create({ name: 'data' })]);
+    assert.deepEqual(readdirSync(folder), ['data.img']);
+    await volumes.remove('data');
+  }
+});
+
 test('a record of a newer berth is refused, not dropped', async () => {
   records.set('data', { version: 2, name: 'data' });
   writeFileSync(join(folder, 'data.img'), '');

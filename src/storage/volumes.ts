@@ -60,6 +60,8 @@ export class Volumes {
   readonly #settings: VolumeSettings;
   readonly #known = new Map<string, Volume>();
   readonly #making = new Map<string, Promise<Volume>>();
+  /** Files that are being removed: a volume of the same name waits, or its disk would go with them. */
+  readonly #removing = new Map<string, Promise<void>>();
 
   private constructor(settings: VolumeSettings) {
     this.#settings = settings;
@@ -125,6 +127,7 @@ export class Volumes {
     if (!(sizeBytes >= LEAST_BYTES && sizeBytes <= MOST_BYTES))
       throw new BerthError('invalid', 'volume.size', `a volume has from 16 MiB to 16 TiB, not ${sizeBytes} bytes`);
     const path = this.#pathOf(name);
+    await this.#removing.get(name)?.catch(() => {});
     // The rest of a removal that was cut short.
     await files.rm(path, { force: true });
     const volume: Volume = {
@@ -150,7 +153,13 @@ export class Volumes {
     this.get(name);
     this.#known.delete(name);
     this.#settings.records.remove(name);
-    await files.rm(this.#pathOf(name), { force: true });
+    const removing = files.rm(this.#pathOf(name), { force: true });
+    this.#removing.set(name, removing);
+    try {
+      await removing;
+    } finally {
+      if (this.#removing.get(name) === removing) this.#removing.delete(name);
+    }
   }
 
   /** @throws volume.not_found (not_found) */
