@@ -142,6 +142,8 @@ export interface PastEvent {
   readonly nativeId: string;
   /** Our clock, as well as it is known. */
   readonly atMs: number;
+  /** The hypervisor's own order of its events: the later has the larger. Machines are made and switched on within one millisecond. */
+  readonly sequence: number;
   readonly powerState?: PowerState;
   readonly hostId?: string;
   /** It was made or registered then, or removed. */

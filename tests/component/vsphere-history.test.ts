@@ -33,10 +33,12 @@ test('events of before the first look become intervals that are told; a restart 
       return fleet.past.ofVm(vmNumber(vm.id), { limit: 100 }).items;
     };
     const first = history();
+    const states = first.map((interval) => [interval.powerState, interval.opened.how]);
+    // vcsim makes its VMs and switches them on, often within one millisecond.
+    if (states[0]?.[0] === 'off') states.shift();
     assert.deepEqual(
-      first.map((interval) => [interval.powerState, interval.opened.how]),
+      states,
       [
-        ['off', 'told'],
         ['running', 'told'],
         ['off', 'told'],
         ['off', 'told'],

@@ -81,6 +81,30 @@ describe('what only vSphere has', () => {
     await session.close();
   });
 
+  test('a look that is left at any moment leaves no failure behind that nobody takes', async () => {
+    const unhandled: unknown[] = [];
+    const note = (reason: unknown): void => void unhandled.push(reason);
+    process.on('unhandledRejection', note);
+    try {
+      for (let leaveAfter = 0; leaveAfter < 40; leaveAfter++) {
+        const session = await open();
+        const leaving = new AbortController();
+        const wait = new Promise((resolve) => setTimeout(resolve, leaveAfter));
+        const left = wait.then(() => {
+          leaving.abort(new Error('left'));
+          return session.close();
+        });
+        await assert.rejects(async () => {
+          for await (const _ of session.snapshot(leaving.signal)) continue;
+        });
+        await left;
+      }
+    } finally {
+      process.off('unhandledRejection', note);
+    }
+    assert.deepEqual(unhandled, []);
+  });
+
   test('what vSphere measured in periods of 20 s is counted once, however often it is read', async () => {
     const small = await startVcsim(1, 3);
     const session = await vsphereDriver.open(targetOf(small), AbortSignal.timeout(20_000));

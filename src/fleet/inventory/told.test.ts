@@ -10,9 +10,12 @@ import { toldIntervals } from './told.ts';
 import { ToldTable } from './told-table.ts';
 import { UsageFacts } from './usage-facts.ts';
 
-const on = (atMs: number, hostId = 'h1'): PastEvent => ({ nativeId: 'vm-1', atMs, powerState: 'running', hostId });
-const off = (atMs: number, hostId = 'h1'): PastEvent => ({ nativeId: 'vm-1', atMs, powerState: 'off', hostId });
-const moved = (atMs: number, hostId: string): PastEvent => ({ nativeId: 'vm-1', atMs, hostId });
+/** In one moment, the order in which they are called is that of the hypervisor. */
+let sequence = 0;
+const event = (atMs: number): PastEvent => ({ nativeId: 'vm-1', atMs, sequence: ++sequence });
+const on = (atMs: number, hostId = 'h1'): PastEvent => ({ ...event(atMs), powerState: 'running', hostId });
+const off = (atMs: number, hostId = 'h1'): PastEvent => ({ ...event(atMs), powerState: 'off', hostId });
+const moved = (atMs: number, hostId: string): PastEvent => ({ ...event(atMs), hostId });
 const made = (atMs: number): PastEvent => ({ ...off(atMs), existence: 'began' });
 const removed = (atMs: number): PastEvent => ({ ...off(atMs), existence: 'ended' });
 const FIRST = { atMs: 1_000, powerState: 'running' as const, hostId: 'h2' };
@@ -33,6 +36,17 @@ test('made, switched on, moved: one interval after another, up to the first look
     [300, 1_000, 'running', 'h2', 'moved'],
   ]);
   assert.deepEqual(toldIntervals(events, FIRST)[2]?.movedFrom, 'h1');
+});
+
+test('made and switched on within one moment: it ran from then on, whichever is heard first', () => {
+  const events = [made(100), on(100), off(200), on(300, 'h2')];
+  const expected = [
+    [100, 200, 'running', 'h1', 'appeared'],
+    [200, 300, 'off', 'h1', 'power'],
+    [300, 1_000, 'running', 'h2', 'moved,power'],
+  ];
+  assert.deepEqual(told(events), expected);
+  assert.deepEqual(told(events.toReversed()), expected);
 });
 
 test('what does not lead to what was found is left out: something in between is missing', () => {

@@ -67,7 +67,7 @@ export function toldIntervals(events: readonly PastEvent[], first: FirstSeen): T
 /** How it stood after each event that changed something. */
 function statesOf(events: readonly PastEvent[]): State[] {
   const states: State[] = [];
-  for (const event of [...events].sort((a, b) => a.atMs - b.atMs)) {
+  for (const event of [...events].sort((a, b) => a.atMs - b.atMs || a.sequence - b.sequence)) {
     const last = states.at(-1);
     const state: State = {
       atMs: event.atMs,
@@ -81,7 +81,7 @@ function statesOf(events: readonly PastEvent[]): State[] {
       last.powerState === state.powerState &&
       last.hostId === state.hostId;
     if (isSame) continue;
-    // Several events of one instant are one change.
+    // Several events of one instant are one change, to how it stood after the last of them.
     if (last?.atMs === state.atMs) states.pop();
     states.push(state);
   }

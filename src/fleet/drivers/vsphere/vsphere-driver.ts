@@ -206,17 +206,18 @@ class VsphereSession implements DriverSession {
   /** The next page is asked for while this one is being taken. */
   async *#pages(members: readonly Moref[], properties: readonly string[], signal: AbortSignal) {
     const { propertyCollector } = this.#content;
-    const ask = (from: number) =>
-      from >= members.length
-        ? undefined
-        : this.#client.retrieve(propertyCollector, members.slice(from, from + PAGE_OBJECTS), properties);
+    const ask = (from: number) => {
+      if (from >= members.length) return undefined;
+      const page = this.#client.retrieve(propertyCollector, members.slice(from, from + PAGE_OBJECTS), properties);
+      // Whoever stops before it is taken leaves a call behind: its failure is nobody's.
+      page.catch(() => {});
+      return page;
+    };
     let next = ask(0);
     for (let from = 0; next !== undefined; from += PAGE_OBJECTS) {
       signal.throwIfAborted();
       const page = await next;
       next = ask(from + PAGE_OBJECTS);
-      // Whoever stops in the middle leaves a call behind: its failure is nobody's.
-      next?.catch(() => {});
       yield page;
     }
   }

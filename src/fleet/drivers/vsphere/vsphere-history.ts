@@ -71,6 +71,7 @@ export function meaningOfEvent(event: XmlElement, aheadMs: number): PastEvent[] 
   const vm = morefOf(childAt(event, 'vm', 'vm'));
   const host = morefOf(childAt(event, 'host', 'host'));
   const atMs = Date.parse(textAt(event, 'createdTime') ?? '') - aheadMs;
-  if (meaning === undefined || vm === undefined || !Number.isFinite(atMs)) return [];
-  return [{ nativeId: vm.id, atMs, ...meaning, ...(host === undefined ? {} : { hostId: host.id }) }];
+  const sequence = Number(textAt(event, 'key'));
+  if (meaning === undefined || vm === undefined || !Number.isFinite(atMs) || !Number.isSafeInteger(sequence)) return [];
+  return [{ nativeId: vm.id, atMs, sequence, ...meaning, ...(host === undefined ? {} : { hostId: host.id }) }];
 }
