@@ -10,7 +10,7 @@ import { randomBytes } from 'node:crypto';
 import { basename } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { MIB } from '#base';
-import { files, nowMs } from '#platform';
+import { files, nowMs, setNice } from '#platform';
 import { clockAt } from './guest-configuration.ts';
 import { type GuestEvents, GuestLink } from './guest-link.ts';
 import { type QemuIdentity, RunningMachine } from './machine.ts';
@@ -22,8 +22,10 @@ import { letGoOfMemoryFile, makeTwin } from './twin.ts';
 
 const HELLO_DEADLINE_MS = 30_000;
 const CONTROL_DEADLINE_MS = 10_000;
-/** What a rehearsal and a start translate together, beyond what a machine keeps otherwise (decisions/0008). */
-const REHEARSAL_MIB = 16;
+
+/** Nice values: a tenth of what others get. With less, hosts that are always busy would never have a mould. */
+const GIVES_WAY = 10;
+const USUAL = 0;
 
 const DEAF: GuestEvents = { onOutput: () => {}, onExited: () => {}, onLog: () => {} };
 const NO_EVENTS = { onGone: () => {}, onQmpEvent: () => {} };
@@ -89,11 +91,12 @@ export async function makeRehearsed(
       memory: 'restored',
       rootDescriptor,
       dataDisk,
-      moreTranslationMib: REHEARSAL_MIB,
       ...template.shape,
     },
   });
   try {
+    // Seconds of work that nobody waits for.
+    await setNice(machine.identity.pid, GIVES_WAY);
     const agent = await machine.connect(NO_EVENTS);
     await machine.qmp.negotiate(CONTROL_DEADLINE_MS);
     await machine.restore();
@@ -104,6 +107,7 @@ export async function makeRehearsed(
     const hello = await link.hello(false, HELLO_DEADLINE_MS);
     await link.rehearse(rehearsalOf(root.extents, clockAt(nowMs(), hello.answeredNs)), rehearsal.args);
     link.detach();
+    await setNice(machine.identity.pid, USUAL);
     // Open still, and nobody's any more.
     for (const path of [rootDescriptor, dataDisk]) await files.rm(path, { force: true });
     return { machine, agent, uid, tap };

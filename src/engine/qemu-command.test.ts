@@ -50,7 +50,7 @@ test('the command line of a VM with network is this one', () => {
     '-machine',
     'q35,smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off,memory-backend=memory,suppress-vmdesc=on',
     '-accel',
-    'tcg,tb-size=16',
+    'tcg,tb-size=32',
     '-cpu',
     'max,la57=off,erms=off,fsrm=off',
     '-smp',
@@ -142,9 +142,9 @@ test('translated code has room by the guest’s memory and processors', () => {
     });
     return args[args.indexOf('-accel') + 1];
   };
-  assert.equal(size(1, 128), 'tcg,tb-size=16');
-  assert.equal(size(1, 1024), 'tcg,tb-size=64');
-  assert.equal(size(8, 256), 'tcg,tb-size=64');
+  assert.equal(size(1, 128), 'tcg,tb-size=32');
+  assert.equal(size(1, 1024), 'tcg,tb-size=80');
+  assert.equal(size(8, 256), 'tcg,tb-size=80');
   assert.equal(size(1, 65_536), 'tcg,tb-size=256');
 });
 

@@ -83,27 +83,30 @@ export function kernelArguments(accelerator: 'kvm' | 'tcg'): string[] {
   ];
 }
 
+/** What a start translates, and is not needed again until a fork or an exec does some of it once more. */
+const START_MIB = 16;
+
 /**
  * How many MiB of translated code TCG keeps (decisions/0008). QEMU's own choice is 1 GiB, and every VM fills what it is
- * given: a guest that only started has used 24 to 28 MiB, and 16 serve a shell as well. A sixteenth of the guest's memory,
- * since bigger guests run bigger programs; a region of 2 MiB and some to spare for each processor.
+ * given. Beside what a start takes, a sixteenth of the guest's memory, since bigger guests run bigger programs; 16 MiB serve
+ * a shell; a region of 2 MiB and some to spare for each processor.
+ *
+ * Room that is full is emptied as a whole. A machine that is nearly full gives forks that are: each then empties it and
+ * translates everything anew, which took 60 ms of a fork's 120.
  */
 function translationMib({ vcpus, memoryBytes }: MachineSize): number {
-  return Math.min(256, Math.max(16, 8 * vcpus, Math.floor(memoryBytes / MIB / 16)));
+  return Math.min(256, START_MIB + Math.max(16, 8 * vcpus, Math.floor(memoryBytes / MIB / 16)));
 }
 
 export interface MachineSize {
   readonly vcpus: number;
   readonly memoryBytes: number;
-  /** Room for translated code beside the usual, in MiB: a rehearsal's must not push out what it is for. */
-  readonly moreTranslationMib?: number;
 }
 
 /** The machine itself, without kernel and devices: what a probe and a VM have in common. */
 export function machineArguments(build: QemuBuild, size: MachineSize, options = ''): string[] {
   const machine = `q35,smm=off,i8042=off,vmport=off,sata=off,usb=off,graphics=off${options}`;
-  const translated = translationMib(size) + (size.moreTranslationMib ?? 0);
-  const accelerator = build.accelerator === 'kvm' ? 'kvm' : `tcg,tb-size=${translated}`;
+  const accelerator = build.accelerator === 'kvm' ? 'kvm' : `tcg,tb-size=${translationMib(size)}`;
   // 5-level page tables make every walk of TCG's software MMU longer and serve no guest of this size. "Enhanced" string
   // moves are a promise of TCG's that it does not keep: byte by byte, they are its slowest way to copy a page.
   const cpu = build.accelerator === 'kvm' ? 'host' : 'max,la57=off,erms=off,fsrm=off';

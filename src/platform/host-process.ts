@@ -6,6 +6,7 @@
  */
 import { spawn } from 'node:child_process';
 import { open, readdir, readFile } from 'node:fs/promises';
+import { getPriority, setPriority } from 'node:os';
 import { BerthError, errnoOf } from '#base';
 import { monotonicMs, sleep } from './clock.ts';
 
@@ -212,6 +213,44 @@ export function signalProcess(pid: number, signal: NodeJS.Signals): void {
   } catch (error) {
     if (errnoOf(error) !== 'ESRCH') throw error;
   }
+}
+
+/**
+ * Gives all threads of a process that is there, and those they make from now on, one nice value: 19 gives way to everybody,
+ * 0 is usual. Only root may take it back to 0. A process that is gone is no error.
+ *
+ * @source setpriority(2): on Linux a nice value is a thread's own
+ */
+export async function setNice(pid: number, nice: number): Promise<void> {
+  // Threads that one not met yet has made meanwhile are met in the next round.
+  for (let met = 1; met > 0; ) {
+    met = 0;
+    for (const thread of await threadsOf(pid)) {
+      try {
+        if (getPriority(thread) === nice) continue;
+        setPriority(thread, nice);
+      } catch (error) {
+        if (!(error instanceof Error && 'info' in error && errnoOfSystem(error.info) === 'ESRCH')) throw error;
+      }
+      met += 1;
+    }
+  }
+}
+
+/** None when it is gone. */
+async function threadsOf(pid: number): Promise<number[]> {
+  try {
+    return (await readdir(`/proc/${pid}/task`)).map(Number);
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'ENOENT' || errno === 'ESRCH') return [];
+    throw error;
+  }
+}
+
+/** Node tells of such calls in `info`, as no other. */
+function errnoOfSystem(info: unknown): unknown {
+  return typeof info === 'object' && info !== null && 'code' in info ? info.code : undefined;
 }
 
 /**

@@ -11,6 +11,7 @@ export {
   type ProcessInfo,
   processInfo,
   processMemoryBytes,
+  setNice,
   signalProcess,
   spawnDaemon,
   spawnDetached,
