@@ -21,8 +21,11 @@ export interface NetworkPort {
   restore(vmId: string, attachment: NetworkAttachment, names: readonly string[]): Promise<void>;
   rename(vmId: string, names: readonly string[]): void;
   detach(vmId: string): Promise<void>;
-  /** Keeps a VM's published ports open while it has no machine: a connection calls `wake`, and is handed on when that is done. */
-  hold(vmId: string, wake: () => Promise<void>): Promise<void>;
+  /**
+   * Keeps a VM's published ports open while it has no machine: a connection calls `wake`, and is handed on when that is done. What
+   * `wake` resolves to is called when the VM has answered, or the connection is gone.
+   */
+  hold(vmId: string, wake: () => Promise<() => void>): Promise<void>;
   /** The ports lead to the VM again. */
   unhold(vmId: string): Promise<void>;
 }

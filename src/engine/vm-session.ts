@@ -60,8 +60,10 @@ export interface WakeSteps {
   prepare(): Promise<void>;
   /** Called when the machine is complete and about to run: from then on its files are the past. */
   onFilled(): void;
-  /** Called when it runs; its guest has not answered yet. */
+  /** Called when it is told to run; its guest has not answered yet. */
   onRunning(): void;
+  /** Resolves when the guest program may be talked to. */
+  untilServed(): Promise<void>;
 }
 
 export class VmSession {
@@ -130,16 +132,21 @@ export class VmSession {
    *
    * @throws what went wrong; before `onFilled` nothing has changed.
    */
-  async wakeUp({ prepare, onFilled, onRunning }: WakeSteps): Promise<void> {
+  async wakeUp({ prepare, onFilled, onRunning, untilServed }: WakeSteps): Promise<void> {
     const link = await this.#whileLaunching(async () => {
       const connected = await this.#connect();
-      await prepare();
-      await this.machine.load();
+      // One behind the other, without waiting in between: QEMU takes them in their order.
+      await Promise.all([prepare(), this.machine.load()]);
       return connected;
     });
     onFilled();
-    await this.machine.qmp.execute('cont');
+    // The first that it reads: whatever it answers, it answers at the right time.
+    link.setClock(clockAt(nowMs(), 0));
+    const running = this.machine.qmp.execute('cont');
+    // What is handed on meets a card that is there, and is answered as soon as the machine runs.
     onRunning();
+    await running;
+    await untilServed();
     await this.#greetAgain(link);
   }
 

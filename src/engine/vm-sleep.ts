@@ -40,7 +40,10 @@ export interface SleepHost {
   newSession(machine: RunningMachine): VmSession;
   /** A QEMU that waits to be filled with `saved`, with the VM's sockets and network. @throws qemu.*, process.*, network.* */
   obtain(saved: SavedMachine): Promise<ObtainedToFill>;
-  wake(): Promise<void>;
+  /** For a connection: resolves when it can be handed on, to what is called once it was answered, or is gone. */
+  wake(): Promise<() => void>;
+  /** Resolves when connections that waited are answered, or somebody needs the guest program. */
+  untilServed(): Promise<void>;
   /** Closes what a VM without a machine needs not keep open. */
   quieten(): Promise<void>;
   /** The machine runs: connections that were held can be handed on. */
@@ -134,7 +137,7 @@ export async function wakeUp(host: SleepHost): Promise<void> {
       host.setSession(session);
       host.apply({ type: 'woke' });
     };
-    await session.wakeUp({ prepare: () => obtained.prepare(), onFilled, onRunning: () => host.runs() });
+    await session.wakeUp({ prepare: () => obtained.prepare(), onFilled, onRunning: () => host.runs(), untilServed: () => host.untilServed() });
   } catch (error) {
     if (host.record.state.name === 'waking' || host.session === undefined) await machine?.kill();
     if (host.record.state.name === 'running') {

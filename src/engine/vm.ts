@@ -9,6 +9,7 @@ import { files, monotonicMs, nowMs, sleep, startTimer, type Timer } from '#platf
 import type { Exec, ExecSpec } from './exec.ts';
 import { ExecTable } from './exec-table.ts';
 import type { GuestLink } from './guest-link.ts';
+import { HeldCallers } from './held-callers.ts';
 import { decide, hasMachine, isUp, type VmEffect, type VmEvent } from './lifecycle.ts';
 import { RunningMachine } from './machine.ts';
 import type { MachinePool } from './machine-pool.ts';
@@ -35,6 +36,8 @@ import {
 const ADOPT_PATIENCE_MS = 5_000;
 /** Between two tries to take over a VM that does not answer. */
 const ADOPT_AGAIN_MS = 2_000;
+/** A guest that serves who woke it is left alone for so long: it translates for 60 ms before its first answer. */
+const GREETED_LATEST_MS = 150;
 /** Of the guest's own memory figure in `inspect`. */
 const GLANCE_AGE_MS = 5_000;
 /** Between two tries to store a state on a full disk. */
@@ -75,6 +78,7 @@ export class Vm {
   /** A fall asleep or a wake that is under way. */
   #transit: Promise<void> | undefined;
   #afterwards: Promise<void> = Promise.resolve();
+  readonly #callers = new HeldCallers();
   /** Aborted when the VM no longer starts: it leaves the queue. */
   #waiting = new AbortController();
   /** What the guest said last of its memory to those who asked in passing. */
@@ -291,6 +295,11 @@ export class Vm {
 
   /** Resolves when the VM does not sleep: it is woken if need be, once however many ask. @throws why it cannot be woken */
   async awake(): Promise<void> {
+    if (this.#transit !== undefined || isAsleep(this.#record.state)) this.#callers.hurry();
+    await this.#wake();
+  }
+
+  async #wake(): Promise<void> {
     this.#touchedAtMs = monotonicMs();
     while (this.#transit !== undefined) await this.#transit.catch(() => {});
     if (this.#record.state.name !== 'asleep') return;
@@ -302,6 +311,7 @@ export class Vm {
         if (this.#session !== undefined) void this.#machines.letGoOfMemoryFile(this.#session.machine);
       } finally {
         leave();
+        this.#callers.over();
       }
     });
   }
@@ -316,10 +326,21 @@ export class Vm {
     return this.#touchedAtMs;
   }
 
-  /** As `awake`, but resolves as soon as the machine runs: its network answers before its guest program does. */
-  async #untilRunning(): Promise<void> {
-    if (this.#transit === undefined && !isAsleep(this.#record.state)) return;
-    await Promise.race([this.#milestones.untilWoken(), this.awake()]);
+  /**
+   * As `awake`, but resolves as soon as the machine runs: its network answers before its guest program does.
+   *
+   * @returns to be called when the guest has answered, or nobody waits for it any more.
+   */
+  async #untilRunning(): Promise<() => void> {
+    const served = this.#callers.enter();
+    try {
+      if (this.#transit !== undefined || isAsleep(this.#record.state))
+        await Promise.race([this.#milestones.untilWoken(), this.#wake()]);
+      return served;
+    } catch (error) {
+      served();
+      throw error;
+    }
   }
 
   /** One at a time; whoever comes later waits for the same. */
@@ -383,6 +404,7 @@ export class Vm {
       newSession: (machine) => new VmSession(machine, this.#host()),
       obtain: (saved) => this.#machines.toFill(saved),
       wake: () => this.#untilRunning(),
+      untilServed: () => this.#callers.untilServed(GREETED_LATEST_MS),
       runs: () => this.#milestones.woke(),
       afterwards: (work) => {
         this.#afterwards = work().catch((error: unknown) =>

@@ -220,7 +220,7 @@ export class BridgeNetwork {
    * on to it by berthd for as long as the connection lasts; later ones go straight to the VM. A datagram wakes it too and
    * is lost, as datagrams may be: its sender asks again.
    */
-  async hold(vmId: string, wake: () => Promise<void>): Promise<void> {
+  async hold(vmId: string, wake: () => Promise<() => void>): Promise<void> {
     const lease = this.#leases.get(vmId);
     if (lease === undefined || lease.held === true) return;
     this.#leases.set(vmId, { ...lease, held: true });
@@ -237,11 +237,14 @@ export class BridgeNetwork {
         }
         waiting += 1;
         wake()
-          .then(() =>
-            client === undefined
-              ? undefined
-              : joinTcp(client, attachment.address, port.guestPort, HELD_CONNECT_DEADLINE_MS),
-          )
+          .then(async (served) => {
+            if (client === undefined) return served();
+            const guest = { address: attachment.address, port: port.guestPort, deadlineMs: HELD_CONNECT_DEADLINE_MS };
+            await joinTcp(client, guest, served).catch((error: unknown) => {
+              served();
+              throw error;
+            });
+          })
           .catch((error: unknown) => {
             client?.destroy();
             told += 1;

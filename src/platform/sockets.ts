@@ -160,10 +160,17 @@ function reserveUdp(host: string, port: number): Promise<PortReservation> {
  * Connects to `address` and carries bytes both ways until both ends have closed, each at its own pace.
  *
  * @param client - paused, with half-open allowed.
+ * @param onAnswer - called once, when the first bytes have come back, or none will.
  * @throws socket.unreachable (unavailable): the client is left as it was.
  */
-export async function joinTcp(client: Socket, address: string, port: number, deadlineMs: number): Promise<void> {
+export async function joinTcp(
+  client: Socket,
+  { address, port, deadlineMs }: { readonly address: string; readonly port: number; readonly deadlineMs: number },
+  onAnswer: () => void,
+): Promise<void> {
   const target = await connectTcp(address, port, deadlineMs);
+  target.once('data', onAnswer);
+  target.once('close', onAnswer);
   target.on('error', () => client.destroy());
   client.on('error', () => target.destroy());
   client.on('close', () => target.destroy());
