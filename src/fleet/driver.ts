@@ -145,7 +145,8 @@ export interface PastEvent {
   /** The hypervisor's own order of its events: the later has the larger. Machines are made and switched on within one millisecond. */
   readonly sequence: number;
   readonly powerState?: PowerState;
-  readonly hostId?: string;
+  /** Null: on none since then, or on which is not told. Absent: on the same as before. */
+  readonly hostId?: string | null;
   /** It was made or registered then, or removed. */
   readonly existence?: 'began' | 'ended';
 }

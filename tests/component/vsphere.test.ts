@@ -95,7 +95,7 @@ describe('what only vSphere has', () => {
           return session.close();
         });
         await assert.rejects(async () => {
-          for await (const _ of session.snapshot(leaving.signal)) continue;
+          for await (const _ of session.snapshot(leaving.signal));
         });
         await left;
       }

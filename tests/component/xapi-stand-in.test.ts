@@ -543,6 +543,54 @@ describe('a pool behind a bad line (a stand-in)', () => {
     assert.equal(count(), 300);
   });
 
+  test('what a pool wrote down before the first look is told once, and what it leaves open stays open', async () => {
+    const old = await startXapiStandIn(2);
+    old.clockAheadMs = 3_600_000;
+    const { database } = old;
+    const vm = database.addVm("odd (uuid: 00000000-0000-4000-8000-000000000000)' web");
+    const [first, second] = old.members.map((member) => String(database.record(member.hostRef)['uuid']));
+    // In the hosts' clock, an hour ahead of ours.
+    const ago = (minutes: number): Date => new Date(Date.now() + 3_600_000 - minutes * 60_000);
+    const startedOn = (uuid: string | undefined): string =>
+      `VM '${String(database.record(vm)['name_label'])}' started on host: rack (uuid: ${uuid})`;
+    database.addMessage(vm, { name: 'VM_STARTED', when: ago(50), body: startedOn(first) });
+    database.addMessage(vm, { name: 'VM_CLONED', when: ago(49) });
+    database.addMessage(vm, { name: 'VM_SHUTDOWN', when: ago(40), body: 'VM shutdown' });
+    database.addMessage(vm, { name: 'VM_STARTED', when: ago(30), body: startedOn(first) });
+    const [together, both] = [ago(28), ago(25)];
+    for (const name of ['VM_PAUSED', 'VM_UNPAUSED']) database.addMessage(vm, { name, when: together });
+    database.addMessage(vm, { name: 'VM_SHUTDOWN', when: both });
+    database.addMessage(vm, { name: 'VM_STARTED', when: both, body: startedOn(first) });
+    database.addMessage(vm, { name: 'VM_RESUMED', when: ago(22), body: startedOn(first) });
+    database.addMessage(vm, { name: 'VM_REBOOTED', when: ago(20) });
+    database.addMessage(vm, { name: 'VM_MIGRATED', when: ago(10) });
+    database.add('message', { uuid: 'x', name: 'VM_STARTED', cls: 'VM', obj_uuid: '', timestamp: 'never', body: 7 });
+    database.setRunning(vm, old.members[1]?.hostRef ?? '');
+    fleet.addSource({ name: 'old', url: old.url.href, pin: old.master.pin, credentials: XAPI_CREDENTIALS });
+    const source = () => fleet.sources().find((one) => one.name === 'old');
+    await eventually('the past is told', DEADLINE_MS, async () => source()?.toldMs != null);
+    const id = Number(fleet.queries.find(String(database.record(vm)['uuid'])).id.slice(1));
+    const hostNames = new Map(old.members.map(({ hostRef }) => [database.record(hostRef)['name_label'], hostRef]));
+    const told = fleet.past.ofVm(id, { limit: 100 }).items.map((one) => {
+      const ref = hostNames.get(one.host ?? '');
+      return [one.powerState, ref === undefined ? null : database.record(ref)['uuid'], one.opened.how];
+    });
+    assert.deepEqual(told, [
+      ['running', first, 'told'],
+      ['off', null, 'told'],
+      ['running', first, 'told'],
+      ['unknown', first, 'told'],
+      ['unknown', null, 'told'],
+      ['running', first, 'told'],
+      ['running', second, 'told'],
+      ['running', second, 'poll'],
+    ]);
+    const opened = fleet.past.ofVm(id, { limit: 100 }).items[0]?.opened.atMs ?? 0;
+    assert.ok(Math.abs(Date.now() - 50 * 60_000 - opened) < 10_000, 'in our clock');
+    await fleet.removeSource('old');
+    await old.kill();
+  });
+
   test('a pool that stops answering in the middle of a look does not keep the daemon from leaving', async () => {
     let isAsked = false;
     pool.onCall = (method) => {

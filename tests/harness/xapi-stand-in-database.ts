@@ -252,6 +252,23 @@ export class XapiDatabase {
     this.#attach(vm, 'VIFs', 'VIF', { device: String(card.place), MAC: card.mac, network, MTU: '1500' });
   }
 
+  /** What XAPI writes down of a VM; `when` in its own clock, of which whole seconds are kept. */
+  addMessage(vm: string, message: { readonly name: string; readonly when: Date; readonly body?: string }): void {
+    const timestamp = message.when
+      .toISOString()
+      .replace(/\.[0-9]+Z$/, 'Z')
+      .replace(/-/g, '');
+    const about = { cls: 'VM', obj_uuid: this.record(vm)['uuid'] };
+    this.add('message', {
+      uuid: randomUUID(),
+      name: message.name,
+      priority: '5',
+      ...about,
+      timestamp,
+      body: message.body ?? '',
+    });
+  }
+
   /** What the agent in the guest tells. */
   setGuest(vm: string, told: { readonly os: string; readonly networks: Readonly<Record<string, string>> }): void {
     const guest = this.add('VM_guest_metrics', {

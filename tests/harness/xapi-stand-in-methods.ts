@@ -44,6 +44,7 @@ export async function answerCall(call: Call): Promise<unknown> {
       .replace(/-/g, '');
   const [, className = '', verb = ''] = /^(?:Async\.)?([A-Za-z_]+)\.([a-z_]+)$/.exec(method) ?? [];
   if (verb === 'get_all_records') return Object.fromEntries(pool.database.allOf(className));
+  if (method === 'message.get_since') return messagesSince(call);
   if (method === 'VM.get_by_uuid') return byUuid(call);
   if (method === 'VM.get_record' || method === 'task.get_record') return pool.database.record(String(params[1]));
   if (method === 'task.destroy') {
@@ -70,6 +71,17 @@ function login({ pool, memberIndex, params }: Call): string {
   const session = `OpaqueRef:${randomUUID()}`;
   pool.sessions.add(session);
   return session;
+}
+
+/** A datetime without a fraction. */
+function messagesSince({ pool, params }: Call): unknown {
+  const since = String(params[1]);
+  if (params.length !== 2 || !/^[0-9]{8}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$/.test(since))
+    throw new XapiFailure('FIELD_TYPE_ERROR', 'since');
+  // Of one form and one length: they sort as they come after one another.
+  return Object.fromEntries(
+    pool.database.allOf('message').filter(([, record]) => String(record['timestamp']) >= since),
+  );
 }
 
 function byUuid({ pool, params }: Call): string {

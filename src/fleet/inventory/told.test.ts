@@ -49,6 +49,24 @@ test('made and switched on within one moment: it ran from then on, whichever is 
   assert.deepEqual(told(events.toReversed()), expected);
 });
 
+test('where it went last is where it was found; on no host it has not moved', () => {
+  const gone = (atMs: number, powerState: PastEvent['powerState']): PastEvent => ({
+    ...event(atMs),
+    ...(powerState === undefined ? {} : { powerState }),
+    hostId: null,
+  });
+  assert.deepEqual(told([on(100, 'h1'), gone(200, 'off'), on(300, 'h3'), gone(400, 'running')]), [
+    [100, 200, 'running', 'h1', 'appeared'],
+    [200, 300, 'off', null, 'power'],
+    [300, 400, 'running', 'h3', 'power'],
+    [400, 1_000, 'running', 'h2', 'moved'],
+  ]);
+  assert.deepEqual(told([on(100, 'h1'), gone(200, 'unknown'), on(300, 'h2')]).slice(1), [
+    [200, 300, 'unknown', null, 'power'],
+    [300, 1_000, 'running', 'h2', 'power'],
+  ]);
+});
+
 test('what does not lead to what was found is left out: something in between is missing', () => {
   assert.deepEqual(told([on(200), off(300)]), [[200, 300, 'running', 'h1', 'appeared']]);
   assert.deepEqual(told([on(200)]), []);

@@ -34,31 +34,36 @@ interface State {
   readonly isThere: boolean;
   /** Undefined: no event told it yet. */
   readonly powerState: PowerState | undefined;
-  readonly hostId: string | null;
+  /** Undefined: no event told it yet. Null: as in PastEvent. */
+  readonly hostId: string | null | undefined;
 }
 
 /** @param events - of one VM, in any order; what is not before `first` is left out. */
 export function toldIntervals(events: readonly PastEvent[], first: FirstSeen): ToldInterval[] {
   const states = statesOf(events.filter((event) => event.atMs < first.atMs));
+  const end = states.at(-1);
+  // Nothing that came later moved it: where it went last is where it was found.
+  if (end !== undefined && end.hostId === null) states.splice(-1, 1, { ...end, hostId: first.hostId });
   const told: ToldInterval[] = [];
   for (const [at, state] of states.entries()) {
     const next = states[at + 1];
     if (!state.isThere) continue;
     const powerState = state.powerState ?? powerUntil(states.slice(at + 1)) ?? first.powerState;
-    const leadsOn = powerState === first.powerState && (first.hostId === null || state.hostId === first.hostId);
+    const leadsOn =
+      powerState === first.powerState && (first.hostId === null || (state.hostId ?? null) === first.hostId);
     if (next === undefined && !leadsOn) continue;
     const before = states[at - 1];
     const isNew = before === undefined || !before.isThere;
-    const hasMoved = !isNew && before.hostId !== state.hostId;
+    const hasMoved = !isNew && before.hostId !== state.hostId && before.hostId != null && state.hostId != null;
     const causes: Cause[] = isNew ? ['appeared'] : hasMoved ? ['moved'] : [];
     if (!isNew && before.powerState !== state.powerState) causes.push('power');
     told.push({
       openedMs: state.atMs,
       closedMs: next?.atMs ?? first.atMs,
-      hostId: state.hostId,
+      hostId: state.hostId ?? null,
       powerState,
       causes,
-      movedFrom: hasMoved ? before.hostId : null,
+      movedFrom: hasMoved ? (before.hostId ?? null) : null,
     });
   }
   return told.filter((one) => one.closedMs > one.openedMs);
@@ -73,12 +78,14 @@ function statesOf(events: readonly PastEvent[]): State[] {
       atMs: event.atMs,
       isThere: event.existence !== 'ended',
       powerState: event.powerState ?? last?.powerState,
-      hostId: event.hostId ?? last?.hostId ?? null,
+      hostId: event.hostId === undefined ? last?.hostId : event.hostId,
     };
     const isSame =
       last !== undefined &&
       last.isThere === state.isThere &&
       last.powerState === state.powerState &&
+      // On which host is not told, once more: it may be another one.
+      !(event.hostId === null && state.powerState === 'running') &&
       last.hostId === state.hostId;
     if (isSame) continue;
     // Several events of one instant are one change, to how it stood after the last of them.

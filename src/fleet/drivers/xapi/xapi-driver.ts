@@ -11,6 +11,8 @@ import type {
   DriverSession,
   EventFacet,
   FleetDriver,
+  HistoryFacet,
+  PastEvent,
   PeriodFacet,
   PowerFacet,
   SnapshotPage,
@@ -22,6 +24,7 @@ import { readPeriods } from './pool-periods.ts';
 import { readClass, readPool, type SessionCall } from './pool-reader.ts';
 import type { HostRecord } from './records.ts';
 import { eventFacet, tryFacts } from './xapi-events.ts';
+import { pastEvents } from './xapi-history.ts';
 import { type Login, problemsOf, signIn } from './xapi-login.ts';
 import { powerFacet } from './xapi-power.ts';
 
@@ -43,6 +46,7 @@ class XapiSession implements DriverSession {
   readonly ended: Promise<BerthError | undefined>;
   readonly events: EventFacet;
   readonly periods: PeriodFacet;
+  readonly history: HistoryFacet;
   readonly power?: PowerFacet;
   readonly #login: Login;
   readonly #call: SessionCall;
@@ -74,6 +78,7 @@ class XapiSession implements DriverSession {
       },
     });
     this.periods = { read: (sinceMs) => this.#periods(sinceMs) };
+    this.history = { since: (fromMs) => this.#past(fromMs) };
     if (target.allowPower) this.power = powerFacet(this.#call);
   }
 
@@ -151,6 +156,10 @@ class XapiSession implements DriverSession {
     });
     this.#unmeasured = problems;
     return { running, periods };
+  }
+
+  async *#past(fromMs: number): AsyncIterable<readonly PastEvent[]> {
+    yield await pastEvents(this.#call, fromMs);
   }
 
   async #master(): Promise<HostRecord> {
