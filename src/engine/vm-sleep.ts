@@ -137,7 +137,12 @@ export async function wakeUp(host: SleepHost): Promise<void> {
       host.setSession(session);
       host.apply({ type: 'woke' });
     };
-    await session.wakeUp({ prepare: () => obtained.prepare(), onFilled, onRunning: () => host.runs(), untilServed: () => host.untilServed() });
+    await session.wakeUp({
+      prepare: () => obtained.prepare(),
+      onFilled,
+      onRunning: () => host.runs(),
+      untilServed: () => host.untilServed(),
+    });
   } catch (error) {
     if (host.record.state.name === 'waking' || host.session === undefined) await machine?.kill();
     if (host.record.state.name === 'running') {
