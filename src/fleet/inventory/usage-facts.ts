@@ -129,8 +129,8 @@ interface ConsumedRow {
   readonly sent: string;
 }
 
-/** Gaps of one answer: an estate whose daemon was down has one for each VM. */
-const MOST_GAPS = 10_000;
+/** What a cursor says of gaps in place of a row of consumption. */
+const GAPS = 'gaps';
 /** Rows of one reading: some megabytes. */
 const HISTORY_PAGE = 10_000;
 /** No host that is known: a VM that is off on many hypervisors belongs to none. */
@@ -146,9 +146,10 @@ export class UsageFacts {
     this.#database = database;
   }
 
-  /** Hosts and gaps first, with the first page; then intervals, as they were opened; then what was consumed, by hour. */
+  /** Hosts first, with the first page; intervals, as they were opened; what was consumed, by hour; gaps in counters. */
   page(span: UsageSpan): Page<UsageFact> {
     const after = span.after === undefined ? undefined : decodeCursor(span.after);
+    if (after?.value === GAPS) return this.#gaps(span, after.id);
     if (after !== undefined && after.value !== '') return this.#consumed(span, String(after.value));
     const rows = this.#database.all<IntervalRow>(
       `SELECT i.id, i.vm_id, vm.name, source.name AS source, i.host_name, i.host_key, i.power_state, i.vcpus,
@@ -162,7 +163,7 @@ export class UsageFacts {
     );
     const kept = rows.slice(0, span.limit);
     const last = kept.at(-1);
-    const first = after === undefined ? [...this.#hosts(span), ...this.#gaps(span)] : [];
+    const first = after === undefined ? this.#hosts(span) : [];
     const items = [...first, ...kept.map((row) => this.#fact(row))];
     if (rows.length > span.limit && last !== undefined)
       return { items, next: encodeCursor({ value: '', id: last.id }) };
@@ -171,7 +172,13 @@ export class UsageFacts {
       span.toMs,
       span.fromMs,
     );
-    return { items, next: hasMore === undefined ? null : encodeCursor({ value: '[0,0,0,""]', id: 0 }) };
+    return { items, next: hasMore === undefined ? this.#firstGap(span) : encodeCursor({ value: '[0,0,0,""]', id: 0 }) };
+  }
+
+  /** Where gaps begin, when there are any. */
+  #firstGap({ fromMs, toMs }: UsageSpan): string | null {
+    const found = this.#database.get('SELECT 1 FROM gap WHERE to_ms > ? AND from_ms < ? LIMIT 1', fromMs, toMs);
+    return found === undefined ? null : encodeCursor({ value: GAPS, id: 0 });
   }
 
   /** @param place - the last row's key, as JSON. */
@@ -196,25 +203,29 @@ export class UsageFacts {
     const next =
       rows.length > span.limit && last !== undefined
         ? encodeCursor({ value: JSON.stringify([last.hour_ms, last.vm_id, last.source_id, last.host_name]), id: 0 })
-        : null;
+        : this.#firstGap(span);
     return { items: kept.map(consumedFact), next };
   }
 
-  #gaps({ fromMs, toMs }: UsageSpan): UsageFact[] {
-    return this.#database
-      .all<{ vm_id: number; kind: GapKind; from_ms: number; to_ms: number }>(
-        'SELECT vm_id, kind, from_ms, to_ms FROM gap WHERE to_ms > ? AND from_ms < ? ORDER BY id LIMIT ?',
-        fromMs,
-        toMs,
-        MOST_GAPS,
-      )
-      .map((row) => ({
-        type: 'gap',
-        vm: `v${row.vm_id}`,
-        kind: row.kind,
-        start: new Date(row.from_ms).toISOString(),
-        end: new Date(row.to_ms).toISOString(),
-      }));
+  /** An estate whose daemon was down has one for each VM. */
+  #gaps({ fromMs, toMs, limit }: UsageSpan, afterId: number): Page<UsageFact> {
+    const rows = this.#database.all<{ id: number; vm_id: number; kind: GapKind; from_ms: number; to_ms: number }>(
+      'SELECT id, vm_id, kind, from_ms, to_ms FROM gap WHERE id > ? AND to_ms > ? AND from_ms < ? ORDER BY id LIMIT ?',
+      afterId,
+      fromMs,
+      toMs,
+      limit + 1,
+    );
+    const items = rows.slice(0, limit).map((row) => ({
+      type: 'gap' as const,
+      vm: `v${row.vm_id}`,
+      kind: row.kind,
+      start: new Date(row.from_ms).toISOString(),
+      end: new Date(row.to_ms).toISOString(),
+    }));
+    const last = rows[limit - 1];
+    const hasMore = rows.length > limit && last !== undefined;
+    return { items, next: hasMore ? encodeCursor({ value: GAPS, id: last.id }) : null };
   }
 
   #fact(row: IntervalRow): UsageFact {
