@@ -17,7 +17,7 @@ import { processTable } from './process-table.ts';
 import { randomName } from './random-name.ts';
 import type { Route } from './router.ts';
 import { parseSignal } from './signals.ts';
-import { tellVolume } from './volumes.ts';
+import { removeVolume, tellVolume } from './volumes.ts';
 
 export function containerRoutes(context: DockerContext): Route[] {
   const { engine } = context;
@@ -31,12 +31,22 @@ export function containerRoutes(context: DockerContext): Route[] {
     const { spec, warnings, volumes } = translateCreate(body, { id: image.imageId, config: image.config.config });
     const taken = new Set(engine.list().map((vm) => vm.record.name));
     const name = (call.query.get('name') || randomName((candidate) => taken.has(candidate))).replace(/^\//, '');
-    for (const request of volumes) {
-      const { volume, isNew } = await context.volumes.create(request);
-      if (isNew) tellVolume(context, 'create', volume.name);
+    const made: string[] = [];
+    try {
+      for (const request of volumes) {
+        const { volume, isNew } = await context.volumes.create(request);
+        if (!isNew) continue;
+        made.push(volume.name);
+        tellVolume(context, 'create', volume.name);
+      }
+      const vm = await engine.create(name, spec);
+      call.reply(201, { Id: vm.record.id, Warnings: warnings });
+    } catch (error) {
+      // They hold nothing yet. Asked last: somebody else may have got one meanwhile.
+      for (const one of made)
+        if (context.volumes.has(one) && engine.usersOf(one).length === 0) await removeVolume(context, one);
+      throw error;
     }
-    const vm = await engine.create(name, spec);
-    call.reply(201, { Id: vm.record.id, Warnings: warnings });
   };
 
   const list = async (call: Call): Promise<void> => {

@@ -54,13 +54,8 @@ export function volumeRoutes(context: DockerContext): Route[] {
         hint: `remove ${users.map((vm) => vm.record.name).join(', ')} first`,
       });
     }
-    await removeOne(name);
+    await removeVolume(context, name);
     call.reply(204);
-  };
-
-  const removeOne = async (name: string): Promise<void> => {
-    await volumes.remove(name);
-    tellVolume(context, 'destroy', name);
   };
 
   const prune = async (call: Call): Promise<void> => {
@@ -77,7 +72,7 @@ export function volumeRoutes(context: DockerContext): Route[] {
       const bytes = await volumes.usedBytes(name);
       // Asked last: nothing may come between this and the removal.
       if (engine.usersOf(name).length > 0 || !volumes.has(name)) continue;
-      await removeOne(name);
+      await removeVolume(context, name);
       reclaimed += bytes;
       removed.push(name);
     }
@@ -96,6 +91,11 @@ export function volumeRoutes(context: DockerContext): Route[] {
     },
     { method: 'DELETE', path: '/volumes/{name}', summary: 'remove a volume', handle: remove },
   ];
+}
+
+export async function removeVolume(context: DockerContext, name: string): Promise<void> {
+  await context.volumes.remove(name);
+  tellVolume(context, 'destroy', name);
 }
 
 export function tellVolume({ events }: DockerContext, action: string, name: string): void {

@@ -271,6 +271,12 @@ describe('volumes', () => {
     await refused(/it is from 64m to 16t/, ['volume', 'create', '--opt', 'size=1k', 'x']);
     await refused(/no name for a volume/, ['volume', 'create', '../x']);
     assert.equal(await docker.ok(['volume', 'ls', '-q']), before);
+    await docker.ok(['create', '--name', 'first', '-v', 'known:/data', IMAGE, 'true']);
+    const withKnown = await docker.ok(['volume', 'ls', '-q']);
+    await refused(/already in use/, create('--name', 'first', '-v', 'fresh:/data', '-v', 'known:/other'));
+    assert.equal(await docker.ok(['volume', 'ls', '-q']), withKnown, 'what was made for it is gone, and nothing else');
+    await removeVm(daemon, 'first');
+    await docker.ok(['volume', 'rm', 'known']);
     // Removed behind the back of a VM that wants it: the start says so.
     await docker.ok(['create', '--name', 'lost', '-v', 'gone:/data', IMAGE, 'true']);
     const [{ Mountpoint: path }] = JSON.parse(await docker.ok(['volume', 'inspect', 'gone'])) as [
