@@ -47,12 +47,15 @@ export function parseXml(source: string): XmlElement {
   return reader.end();
 }
 
-/**
- * Reads a document while it comes in.
- *
- * @param leaveOut - names of elements that are checked like all others and not kept, with all that is in them.
- */
-export function xmlReader(leaveOut: ReadonlySet<string> = new Set()): XmlReader {
+export interface XmlReading {
+  /** Names of elements that are checked like all others and not kept, with all that is in them. */
+  readonly leaveOut?: ReadonlySet<string>;
+  /** Elements of this path, from the root on, are handed out as they end, and not kept: a page is never there as a whole. */
+  readonly handOut?: { readonly path: readonly string[]; readonly take: (element: XmlElement) => void };
+}
+
+/** Reads a document while it comes in. */
+export function xmlReader({ leaveOut = new Set(), handOut }: XmlReading = {}): XmlReader {
   const parser = new SaxesParser({ xmlns: false, position: false });
   const open: Open[] = [];
   let root: XmlElement | undefined;
@@ -87,6 +90,12 @@ export function xmlReader(leaveOut: ReadonlySet<string> = new Set()): XmlReader 
     const { name, attributes, children = NO_CHILDREN } = closed;
     const element: XmlElement = { name, attributes, children, text: closed.text.trim() };
     const parent = open.at(-1);
+    if (handOut !== undefined && open.length + 1 === handOut.path.length && name === handOut.path.at(-1)) {
+      if (open.every((one, at) => one.name === handOut.path[at])) {
+        handOut.take(element);
+        return;
+      }
+    }
     if (parent === undefined) root = element;
     else if (parent.children === undefined) parent.children = [element];
     else parent.children.push(element);

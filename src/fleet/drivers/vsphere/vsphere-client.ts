@@ -2,9 +2,9 @@
 import { BerthError } from '#base';
 import { type HttpsConnections, httpRequest, httpsConnections, translateHttpError } from '#platform';
 import type { SourceTarget } from '../../driver.ts';
-import { childAt, childrenNamed, textAt, type XmlElement, xmlReader } from '../../xml.ts';
+import { childAt, childrenNamed, textAt, type XmlElement, type XmlReading, xmlReader } from '../../xml.ts';
 import { element, envelope, type Moref, morefOf, reference, responseOf, SOAP_ACTION, type Xml } from './soap.ts';
-import { type ObjectContent, objectsOf } from './vsphere-facts.ts';
+import { type ObjectContent, objectOf } from './vsphere-facts.ts';
 
 /** An answer of 250 VMs has one to two MB. */
 const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -22,11 +22,9 @@ const UNUSED_OF_DEVICES: ReadonlySet<string> = new Set([
   'unitNumber',
 ]);
 
-export interface CallOptions {
+export interface CallOptions extends XmlReading {
   /** Without a byte for so long the call has failed. */
   readonly idleMs?: number;
-  /** Elements of these names are of no interest in the answer, however many there are. */
-  readonly leaveOut?: ReadonlySet<string>;
 }
 
 export interface ServiceContent {
@@ -84,7 +82,7 @@ export class VsphereClient {
       );
     }
     // Read as it comes: the time of an answer's way is not waited for, and its text is never in memory as a whole.
-    const reader = xmlReader(options.leaveOut);
+    const reader = xmlReader(options);
     const decoder = new TextDecoder();
     let size = 0;
     try {
@@ -129,8 +127,14 @@ export class VsphereClient {
    * Named properties of objects that are listed; one that is gone meanwhile is left out.
    *
    * The server may answer in parts of its own: those are followed.
+   *
+   * @param wanted - `read` makes of each object what is kept of it, as soon as it is there.
    */
-  async retrieve(collector: Moref, objects: readonly Moref[], properties: readonly string[]): Promise<ObjectContent[]> {
+  async retrieve<T>(
+    collector: Moref,
+    objects: readonly Moref[],
+    { properties, read }: { readonly properties: readonly string[]; readonly read: (one: ObjectContent) => T },
+  ): Promise<T[]> {
     const types = [...new Set(objects.map((one) => one.type))];
     const sets = types.map((type) =>
       element(
@@ -146,18 +150,19 @@ export class VsphereClient {
       ...objects.map((one) => element('objectSet', reference('obj', one), element('skip', false))),
       element('reportMissingObjectsInResults', true),
     );
-    const asked = [reference('_this', collector), specs, element('options')];
-    const options = { leaveOut: UNUSED_OF_DEVICES };
-    const first = await this.call('RetrievePropertiesEx', asked, options);
-    const found: ObjectContent[] = [];
-    for (let result = childAt(first, 'returnval'); result !== undefined; ) {
-      found.push(...objectsOf(result));
-      const token = textAt(result, 'token');
-      if (token === undefined) break;
-      const more = [reference('_this', collector), element('token', token)];
-      const next = await this.call('ContinueRetrievePropertiesEx', more, options);
-      result = childAt(next, 'returnval');
-    }
+    const found: T[] = [];
+    const ask = async (method: string, parameters: readonly Xml[]): Promise<string | undefined> => {
+      const path = ['Envelope', 'Body', `${method}Response`, 'returnval', 'objects'];
+      const take = (one: XmlElement): void => {
+        const object = objectOf(one);
+        if (object !== undefined) found.push(read(object));
+      };
+      const me = reference('_this', collector);
+      const options = { leaveOut: UNUSED_OF_DEVICES, handOut: { path, take } };
+      return textAt(await this.call(method, [me, ...parameters], options), 'returnval', 'token');
+    };
+    let token = await ask('RetrievePropertiesEx', [specs, element('options')]);
+    while (token !== undefined) token = await ask('ContinueRetrievePropertiesEx', [element('token', token)]);
     return found;
   }
 
@@ -175,8 +180,11 @@ export class VsphereClient {
   }
 
   async membersOf(content: ServiceContent, view: Moref): Promise<Moref[]> {
-    const [found] = await this.retrieve(content.propertyCollector, [view], ['view']);
-    return childrenNamed(found?.properties.get('view'), 'ManagedObjectReference').flatMap((one) => morefOf(one) ?? []);
+    const [members] = await this.retrieve(content.propertyCollector, [view], {
+      properties: ['view'],
+      read: ({ properties }) => childrenNamed(properties.get('view'), 'ManagedObjectReference'),
+    });
+    return members?.flatMap((one) => morefOf(one) ?? []) ?? [];
   }
 
   close(): void {

@@ -25,12 +25,21 @@ import { parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
 import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
 import { element, type Moref, meaningOf, morefOf, reference, typedElement, type Xml } from './soap.ts';
 import { type ServiceContent, VsphereClient } from './vsphere-client.ts';
-import { HOST_PROPERTIES, hostFacts, powerOf, propertiesOf, VM_PROPERTIES, vmFacts } from './vsphere-facts.ts';
+import {
+  HOST_PROPERTIES,
+  hostFacts,
+  type ObjectContent,
+  powerOf,
+  propertiesOf,
+  VM_PROPERTIES,
+  vmFacts,
+} from './vsphere-facts.ts';
 import { pastEvents } from './vsphere-history.ts';
 import { type CounterKeys, counterKeys, PERIOD_SECONDS, periodSpec, periodsOf } from './vsphere-periods.ts';
 
 /** Larger pages made vCenters run into their own two minutes. @source ManageIQ pull request 7540 */
 const PAGE_OBJECTS = 250;
+const PAGES_AT_ONCE = 2;
 /** How long one WaitForUpdatesEx may wait; the session stays alive by it. */
 const WAIT_SECONDS = 50;
 /** VMs of one QueryPerf: an hour of one is 30 KB. */
@@ -43,6 +52,8 @@ const TASK_DEADLINE_MS = 10_000;
 const TASK_EVERY_MS = 100;
 /** What of a VM is watched: when one of these changes, all of it is read. */
 const WATCHED = ['name', 'runtime.powerState', 'runtime.host', 'config.hardware.numCPU', 'config.hardware.memoryMB'];
+
+const WANTED_OF_VMS = { properties: VM_PROPERTIES, read: (one: ObjectContent): VmFacts => parseVmFacts(vmFacts(one)) };
 
 export const vsphereDriver: FleetDriver = {
   name: 'vsphere',
@@ -128,11 +139,11 @@ class VsphereSession implements DriverSession {
   async *snapshot(signal: AbortSignal): AsyncIterable<SnapshotPage> {
     try {
       const hosts = await this.#client.view(this.#content, 'HostSystem');
-      for await (const objects of this.#pages(hosts.members, HOST_PROPERTIES, signal))
-        yield { hosts: objects.map((one) => parseHostFacts(hostFacts(one))), vms: [], unread: [] };
+      const host = { properties: HOST_PROPERTIES, read: (one: ObjectContent) => parseHostFacts(hostFacts(one)) };
+      for await (const page of this.#pages(hosts.members, host, signal)) yield { hosts: page, vms: [], unread: [] };
       const vms = await this.#client.view(this.#content, 'VirtualMachine');
-      for await (const objects of this.#pages(vms.members, VM_PROPERTIES, signal))
-        yield { hosts: [], vms: objects.map((one) => parseVmFacts(vmFacts(one))), unread: [] };
+      for await (const page of this.#pages(vms.members, WANTED_OF_VMS, signal))
+        yield { hosts: [], vms: page, unread: [] };
       for (const { view } of [hosts, vms]) await this.#client.call('DestroyView', [reference('_this', view)]);
     } catch (error) {
       throw this.#noticed(error);
@@ -189,35 +200,52 @@ class VsphereSession implements DriverSession {
   }
 
   async #readCounterKeys(perfManager: Moref): Promise<CounterKeys> {
-    const [found] = await this.#client.retrieve(this.#content.propertyCollector, [perfManager], ['perfCounter']);
-    return counterKeys(found?.properties.get('perfCounter'));
+    const [found] = await this.#client.retrieve(this.#content.propertyCollector, [perfManager], {
+      properties: ['perfCounter'],
+      read: ({ properties }) => properties.get('perfCounter'),
+    });
+    return counterKeys(found);
   }
 
   async #running(): Promise<Moref[]> {
     const { view, members } = await this.#client.view(this.#content, 'VirtualMachine');
     const running: Moref[] = [];
-    for await (const page of this.#pages(members, ['runtime.powerState'], new AbortController().signal))
-      for (const { moref, properties } of page)
-        if (properties.get('runtime.powerState')?.text === 'poweredOn') running.push(moref);
+    const power = {
+      properties: ['runtime.powerState'],
+      read: ({ moref, properties }: ObjectContent) =>
+        properties.get('runtime.powerState')?.text === 'poweredOn' ? [moref] : [],
+    };
+    for await (const page of this.#pages(members, power, new AbortController().signal)) running.push(...page.flat());
     await this.#client.call('DestroyView', [reference('_this', view)]);
     return running;
   }
 
-  /** The next page is asked for while this one is being taken. */
-  async *#pages(members: readonly Moref[], properties: readonly string[], signal: AbortSignal) {
+  /** Two pages are under way at once: while one is read, the server is at the next. */
+  async *#pages<T>(
+    members: readonly Moref[],
+    wanted: { readonly properties: readonly string[]; readonly read: (one: ObjectContent) => T },
+    signal: AbortSignal,
+  ): AsyncIterable<T[]> {
     const { propertyCollector } = this.#content;
-    const ask = (from: number) => {
-      if (from >= members.length) return undefined;
-      const page = this.#client.retrieve(propertyCollector, members.slice(from, from + PAGE_OBJECTS), properties);
-      // Whoever stops before it is taken leaves a call behind: its failure is nobody's.
-      page.catch(() => {});
-      return page;
+    let from = 0;
+    const underWay: Promise<T[]>[] = [];
+    const ask = (): void => {
+      for (; from < members.length && underWay.length < PAGES_AT_ONCE; from += PAGE_OBJECTS) {
+        const page = this.#client.retrieve(propertyCollector, members.slice(from, from + PAGE_OBJECTS), wanted);
+        // Whoever stops before it is taken leaves a call behind: its failure is nobody's.
+        page.catch(() => {});
+        underWay.push(page);
+      }
     };
-    let next = ask(0);
-    for (let from = 0; next !== undefined; from += PAGE_OBJECTS) {
+    for (;;) {
+      ask();
       signal.throwIfAborted();
+      const next = underWay[0];
+      if (next === undefined) return;
       const page = await next;
-      next = ask(from + PAGE_OBJECTS);
+      underWay.shift();
+      // Before somebody takes his time with this one.
+      ask();
       yield page;
     }
   }
@@ -284,9 +312,9 @@ class VsphereSession implements DriverSession {
       const page = await this.#client.retrieve(
         this.#content.propertyCollector,
         objects.slice(from, from + PAGE_OBJECTS),
-        VM_PROPERTIES,
+        WANTED_OF_VMS,
       );
-      for (const one of page) onChange({ kind: 'seen', vm: parseVmFacts(vmFacts(one)) as VmFacts });
+      for (const vm of page) onChange({ kind: 'seen', vm });
     }
   }
 
@@ -371,11 +399,14 @@ function powerFacet(client: VsphereClient, content: ServiceContent): PowerFacet 
 /** A task that is still at it when patience ends was accepted: that is all that was asked. @throws what it failed with */
 async function taskEnd(client: VsphereClient, content: ServiceContent, task: Moref): Promise<void> {
   for (let leftMs = TASK_DEADLINE_MS; leftMs > 0; leftMs -= TASK_EVERY_MS) {
-    const [found] = await client.retrieve(content.propertyCollector, [task], ['info.state', 'info.error']);
-    const state = found?.properties.get('info.state')?.text;
+    const [found] = await client.retrieve(content.propertyCollector, [task], {
+      properties: ['info.state', 'info.error'],
+      read: ({ properties }) => properties,
+    });
+    const state = found?.get('info.state')?.text;
     if (state === 'success') return;
     if (state === 'error') {
-      const failure = found?.properties.get('info.error');
+      const failure = found?.get('info.error');
       const name = (childAt(failure, 'fault')?.attributes['type'] ?? '').replace(/^.*:/, '');
       throw meaningOf(name, textAt(failure, 'localizedMessage') ?? name);
     }

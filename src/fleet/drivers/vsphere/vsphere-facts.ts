@@ -48,12 +48,10 @@ export interface ObjectContent {
   readonly properties: ReadonlyMap<string, XmlElement>;
 }
 
-/** `objects` of a RetrieveResult. */
-export function objectsOf(result: XmlElement | undefined): ObjectContent[] {
-  return childrenNamed(result, 'objects').flatMap((object) => {
-    const moref = morefOf(childAt(object, 'obj'));
-    return moref === undefined ? [] : [{ moref, properties: propertiesOf(childrenNamed(object, 'propSet')) }];
-  });
+/** One of the `objects` of a RetrieveResult. */
+export function objectOf(object: XmlElement): ObjectContent | undefined {
+  const moref = morefOf(childAt(object, 'obj'));
+  return moref === undefined ? undefined : { moref, properties: propertiesOf(childrenNamed(object, 'propSet')) };
 }
 
 /** @param sets - `propSet` or `changeSet` elements. */
