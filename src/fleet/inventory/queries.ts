@@ -134,7 +134,7 @@ export class FleetQueries {
     if ([...text].length < 3) return this.#beginningWith(text, query, there);
     const rows = this.#search.rows({
       text,
-      there,
+      withGone: query.withGone === true,
       afterId: query.after === undefined ? 0 : decodeCursor(query.after).id,
       limit: query.limit + 1,
     });

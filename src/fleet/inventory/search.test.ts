@@ -6,11 +6,12 @@ import type { VmFacts } from '../facts.ts';
 import { someVm } from '../fixture.ts';
 import { Inventory } from './inventory.ts';
 import { FleetQueries } from './queries.ts';
-import { VmSearch } from './search.ts';
+import { PRESENT, VmSearch } from './search.ts';
+import { GONE_ROWS, indexVm, reviveVms } from './search-table.ts';
 import { SourceTable } from './sources.ts';
+import { searchColumns } from './vm-row.ts';
 
 const SELECT = 'SELECT vm.id, vm.name, vm.facts, vm.host_name';
-const PRESENT = 'AND vm.gone_ms IS NULL';
 
 interface Row {
   readonly id: number;
@@ -120,7 +121,7 @@ test('however the work is divided, what is found is what a look at every VM find
       for (const limit of [37, 1_000]) {
         const found: string[] = [];
         for (let afterId = 0; ; ) {
-          const page = search.rows({ text, there: PRESENT, afterId, limit });
+          const page = search.rows({ text, withGone: false, afterId, limit });
           found.push(...page.map(nativeId));
           if (page.length < limit) break;
           afterId = page.at(-1)?.id ?? 0;
@@ -155,4 +156,56 @@ test('names that begin with one or two letters are a range of an index', () => {
   assert.ok(new FleetQueries(listening).search('aB', { limit: 5 }).items.length > 0);
   assert.match(plan[0] ?? '', /^SEARCH vm USING INDEX vm_name /);
   assert.ok(!plan.some((step) => step.includes('TEMP B-TREE')), plan.join('; '));
+});
+
+test('VMs that are gone are found only when they are asked for, and once when they are back; no row is left behind', () => {
+  const search = new VmSearch<Row>(inventory.database, SELECT);
+  const found = (withGone: boolean, text = '0000-4000-8000', limit = 1_000): string[] => {
+    const all: string[] = [];
+    for (let afterId = 0; ; ) {
+      const page = search.rows({ text, withGone, afterId, limit });
+      all.push(...page.map(nativeId));
+      if (page.length < limit) return all;
+      afterId = page.at(-1)?.id ?? 0;
+    }
+  };
+  const rows = (): (number | undefined)[] =>
+    ['rowid < ?', 'rowid >= ?'].map(
+      (part) =>
+        inventory.database.get<{ n: number }>(`SELECT COUNT(*) AS n FROM vm_search WHERE ${part}`, GONE_ROWS)?.n,
+    );
+  const everyone = vms.map((vm) => vm.nativeId);
+  const kept = vms.filter((_, n) => n % 3 !== 1);
+  // Out of order, as sources tell them.
+  look(kept.toReversed(), 2_000);
+  assert.deepEqual(
+    found(false),
+    kept.map((vm) => vm.nativeId),
+  );
+  assert.deepEqual(found(true), everyone);
+  assert.deepEqual(found(true, '0000-4000-8000', 7), everyone);
+  assert.deepEqual(rows(), [kept.length, vms.length - kept.length]);
+  const changed = vms.map((vm, n) => (n === 4 ? { ...vm, tags: ['owner=returned'] } : vm));
+  look(changed.toReversed(), 3_000);
+  assert.deepEqual(found(false), everyone);
+  assert.deepEqual(found(true), everyone);
+  assert.deepEqual(found(true, 'owner=returned'), ['vm-4']);
+  assert.deepEqual(rows(), [vms.length, 0]);
+  inventory.removeSource(source.id, { how: 'poll', atMs: 4_000, observedMs: 4_000, notBeforeMs: 0 });
+  assert.deepEqual(found(false), []);
+  assert.deepEqual(found(true), everyone);
+  assert.deepEqual(rows(), [0, vms.length]);
+});
+
+test('a VM that an earlier berth left in its place when it went is found with those that are gone, and can come back', () => {
+  const { database } = inventory;
+  const search = new VmSearch<Row>(database, SELECT);
+  const [vm] = search.rows({ text: '0000-4000-8000', withGone: true, afterId: 0, limit: 1 });
+  assert.ok(vm !== undefined);
+  database.run('DELETE FROM vm_search WHERE rowid = ?', GONE_ROWS + vm.id);
+  indexVm(database, vm.id, searchColumns(JSON.parse(vm.facts) as VmFacts, vm.host_name));
+  const asked = { text: '0000-4000-8000', afterId: 0, limit: 1 };
+  assert.deepEqual(search.rows({ ...asked, withGone: false }), []);
+  assert.equal(search.rows({ ...asked, withGone: true })[0]?.id, vm.id);
+  assert.deepEqual(reviveVms(database, [vm.id]), new Set());
 });

@@ -2,6 +2,7 @@
 import type { Database } from '#store';
 import type { VmFacts } from '../facts.ts';
 import { foldedLikeIndex, isWorthSampling, ladderOf, type Sample } from './needle.ts';
+import { GONE_ROWS } from './search-table.ts';
 import { searchColumns } from './vm-row.ts';
 
 /** VMs looked at to learn what is rare. What none of them has, fewer than one in 100 have, nearly always. */
@@ -31,12 +32,22 @@ interface SearchedRow {
 
 export interface Wanted {
   readonly text: string;
-  /** Conditions on `vm`: `AND ...` or nothing. */
-  readonly there: string;
+  /** VMs that are gone as well. */
+  readonly withGone: boolean;
   /** Only VMs with a larger id. */
   readonly afterId: number;
   readonly limit: number;
 }
+
+/** A part of the index: whose rows begin behind `rowOfId`. */
+interface Part {
+  readonly rowOfId: number;
+  readonly isThere: string;
+}
+export const PRESENT: Part = { rowOfId: 0, isThere: 'AND vm.gone_ms IS NULL' };
+/** With those who were gone before their rows were kept apart. */
+const ANY: Part = { rowOfId: 0, isThere: '' };
+const GONE: Part = { rowOfId: GONE_ROWS, isThere: '' };
 
 export class VmSearch<Row extends SearchedRow> {
   readonly #database: Database;
@@ -53,7 +64,14 @@ export class VmSearch<Row extends SearchedRow> {
   }
 
   /** At most `limit` rows of VMs that have the text in one of their columns, by id. */
-  rows({ text, there, afterId, limit }: Wanted): Row[] {
+  rows(wanted: Wanted): Row[] {
+    const present = this.#rowsIn(wanted.withGone ? ANY : PRESENT, wanted);
+    if (!wanted.withGone) return present;
+    const gone = this.#rowsIn(GONE, wanted);
+    return [...present, ...gone].sort((a, b) => a.id - b.id).slice(0, wanted.limit);
+  }
+
+  #rowsIn(part: Part, { text, afterId, limit }: Wanted): Row[] {
     const rows: Row[] = [];
     const folded = foldedLikeIndex(text);
     const { quickEntries, mostMissed } = this.#effort;
@@ -63,7 +81,7 @@ export class VmSearch<Row extends SearchedRow> {
     for (const [step, piece] of ladder.entries()) {
       const isWhole = step === ladder.length - 1;
       let missed = 0;
-      for (const row of this.#database.each<Row>(this.statement(there), phrase(piece), lastId)) {
+      for (const row of this.#database.each<Row>(this.statement(part), phrase(piece), lastId)) {
         if (isWhole || searchedText(row).includes(folded)) rows.push(row);
         else missed += 1;
         if (rows.length === limit) return rows;
@@ -76,10 +94,11 @@ export class VmSearch<Row extends SearchedRow> {
   }
 
   /** The index has its rows by id: nothing is sorted, and the first are there before the last are looked for. */
-  statement(there: string): string {
-    return `${this.#select} FROM vm_search CROSS JOIN vm ON vm.id = vm_search.rowid
+  statement({ rowOfId, isThere }: Part): string {
+    return `${this.#select} FROM vm_search CROSS JOIN vm ON vm.id = vm_search.rowid - ${rowOfId}
       CROSS JOIN source ON source.id = vm.source_id
-      WHERE vm_search MATCH ? AND vm_search.rowid > ? ${there} ORDER BY vm_search.rowid`;
+      WHERE vm_search MATCH ? AND vm_search.rowid > ? + ${rowOfId} AND vm_search.rowid < ${rowOfId + GONE_ROWS} ${isThere}
+      ORDER BY vm_search.rowid`;
   }
 
   #sampled(): Sample {
