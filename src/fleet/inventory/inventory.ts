@@ -12,6 +12,7 @@ import { LAYOUT } from './layout.ts';
 import { giveLeaseBack, requireLease, takeLease } from './leases.ts';
 import { previousOf } from './previous-rows.ts';
 import { type Finding, type Observation, type Previous, reconcile } from './reconcile.ts';
+import { indexVm, retireVms, reviveVms } from './search-table.ts';
 import { VmClaims } from './vm-claims.ts';
 import { differences, searchColumns } from './vm-row.ts';
 
@@ -76,7 +77,7 @@ export class Inventory {
       const touched = new Set<number>();
       for (const finding of findings)
         if (finding.kind !== 'appeared') touched.add(this.#take(sourceId, finding, moment));
-      for (const vmId of touched) this.#settle(vmId, moment, isQuiet);
+      this.#settleAll(touched, moment, isQuiet);
       for (const finding of findings)
         if (finding.kind === 'appeared') this.#appear(finding.facts, { sourceId, moment, isQuiet });
       if (observation.kind === 'snapshot' && observation.isComplete)
@@ -135,7 +136,11 @@ export class Inventory {
          WHERE a.source_id = ? AND a.gone_ms IS NULL AND b.gone_ms IS NULL GROUP BY a.vm_id`,
         sourceId,
       );
-      for (const { vm_id } of shared) this.#settle(vm_id, moment, false);
+      this.#settleAll(
+        shared.map((row) => row.vm_id),
+        moment,
+        false,
+      );
     });
   }
 
@@ -146,10 +151,13 @@ export class Inventory {
         'SELECT native_id, vm_id FROM sighting WHERE source_id = ? AND gone_ms IS NULL',
         sourceId,
       );
-      for (const { native_id, vm_id } of ids) {
+      for (const { native_id, vm_id } of ids)
         this.#take(sourceId, { kind: 'left', vmId: vm_id, nativeId: native_id }, moment);
-        this.#settle(vm_id, moment, true);
-      }
+      this.#settleAll(
+        ids.map((row) => row.vm_id),
+        moment,
+        true,
+      );
       this.#hosts.allGone(sourceId, moment.atMs);
       this.database.run(
         "UPDATE source SET removed_ms = ?, secret = NULL, state = 'down', since_ms = ? WHERE id = ?",
@@ -267,17 +275,32 @@ export class Inventory {
     );
   }
 
-  /** Brings a VM's row, its open interval, its tags and what search finds in line with its sightings. */
-  #settle(vmId: number, moment: Moment, isQuiet: boolean): void {
+  #settleAll(vmIds: Iterable<number>, moment: Moment, isQuiet: boolean): void {
+    const ids = [...vmIds];
+    const revived = reviveVms(this.database, ids);
+    const gone = ids.filter((id) => this.#settle(id, moment, { isQuiet, isUnindexed: revived.has(id) }) === 'gone');
+    retireVms(this.database, gone);
+  }
+
+  /**
+   * Brings a VM's row, its open interval, its tags and what search finds in line with its sightings.
+   *
+   * @returns `gone` when it was there until now: only its row in the search index is left to do.
+   */
+  #settle(
+    vmId: number,
+    moment: Moment,
+    { isQuiet, isUnindexed }: { readonly isQuiet: boolean; readonly isUnindexed: boolean },
+  ): 'gone' | 'settled' {
     const lead = this.#claims.leading(vmId);
     const row = this.database.get<VmRow>('SELECT id, source_id, facts, host_name, gone_ms FROM vm WHERE id = ?', vmId);
     if (row === undefined) throw new BerthError('bug', 'fleet.no_vm', `VM ${vmId} has sightings and no row`);
     this.#intervals.move(vmId, this.#intervals.last(vmId), { next: lead?.standing, moment });
     if (lead === undefined) {
-      if (row.gone_ms !== null) return;
+      if (row.gone_ms !== null) return 'settled';
       this.database.run('UPDATE vm SET gone_ms = ?, changed_ms = ? WHERE id = ?', moment.atMs, moment.atMs, vmId);
       if (!isQuiet) this.#note(row, { moment, field: 'existence', before: 'present', after: 'gone' });
-      return;
+      return 'gone';
     }
     const { standing, facts } = lead;
     this.database.run(
@@ -297,12 +320,14 @@ export class Inventory {
       vmId,
     );
     const before = JSON.parse(row.facts) as VmFacts;
-    this.#index(vmId, { before, facts, hosts: { before: row.host_name, after: standing.hostName ?? '' } });
-    if (isQuiet) return;
-    if (row.gone_ms !== null) this.#note(row, { moment, field: 'existence', before: 'gone', after: 'present' });
     const hosts = { before: row.host_name, after: standing.hostName ?? '' };
+    if (isUnindexed) indexVm(this.database, vmId, searchColumns(before, row.host_name));
+    this.#index(vmId, { before, facts, hosts });
+    if (isQuiet) return 'settled';
+    if (row.gone_ms !== null) this.#note(row, { moment, field: 'existence', before: 'gone', after: 'present' });
     for (const one of differences(before, facts, hosts))
       this.#note({ ...row, source_id: standing.sourceId }, { moment, ...one });
+    return 'settled';
   }
 
   /** What search finds is written anew only when it is other than before: disks that grow are not. */
@@ -318,11 +343,7 @@ export class Inventory {
       this.database.run('DELETE FROM vm_search WHERE rowid = ?', vmId);
     }
     for (const tag of new Set(facts.tags)) this.database.run('INSERT INTO tag (vm_id, tag) VALUES (?, ?)', vmId, tag);
-    this.database.run(
-      'INSERT INTO vm_search (rowid, name, ids, addresses, tags, place) VALUES (?, ?, ?, ?, ?, ?)',
-      vmId,
-      ...words,
-    );
+    indexVm(this.database, vmId, words);
   }
 
   #note(

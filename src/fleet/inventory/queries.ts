@@ -3,6 +3,7 @@ import { BerthError } from '#base';
 import type { Database, SqlValue } from '#store';
 import type { HypervisorHost, VmFacts } from '../facts.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
+import { VmSearch } from './search.ts';
 
 export const SORT_KEYS = ['name', 'state', 'host', 'vcpus', 'memory', 'disk', 'changed'] as const;
 export type SortKey = (typeof SORT_KEYS)[number];
@@ -88,9 +89,11 @@ const SELECT_VM = `SELECT vm.id, vm.name, vm.uuid, source.name AS source, source
 
 export class FleetQueries {
   readonly #database: Database;
+  readonly #search: VmSearch<VmRow>;
 
   constructor(database: Database) {
     this.#database = database;
+    this.#search = new VmSearch(database, `${SELECT_VM}, vm.id AS sort_value`);
   }
 
   list(query: ListQuery): Page<VmListing> {
@@ -129,15 +132,12 @@ export class FleetQueries {
     const there = query.withGone === true ? '' : 'AND vm.gone_ms IS NULL';
     // Fewer than three characters make no trigram.
     if ([...text].length < 3) return this.#beginningWith(text, query, there);
-    const after = query.after === undefined ? 0 : decodeCursor(query.after).id;
-    const rows = this.#database.all<VmRow>(
-      `${SELECT_VM}, vm.id AS sort_value FROM vm_search CROSS JOIN vm ON vm.id = vm_search.rowid
-       CROSS JOIN source ON source.id = vm.source_id
-       WHERE vm_search MATCH ? AND vm_search.rowid > ? ${there} ORDER BY vm_search.rowid LIMIT ?`,
-      `"${text.replaceAll('"', '""')}"`,
-      after,
-      query.limit + 1,
-    );
+    const rows = this.#search.rows({
+      text,
+      withGone: query.withGone === true,
+      afterId: query.after === undefined ? 0 : decodeCursor(query.after).id,
+      limit: query.limit + 1,
+    });
     return pageOf(rows, query.limit, (row) => encodeCursor({ value: '', id: row.id }));
   }
 
