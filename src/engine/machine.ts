@@ -234,20 +234,11 @@ export class RunningMachine {
     const running = this.#untilEvent('RESUME', RESTORE_DEADLINE_MS);
     running.catch(() => {});
     await Promise.all([
-      this.#keepQuiet(),
       this.qmp.execute('migrate-incoming', { uri: `fd:${STATE_DESCRIPTOR}` }),
       // Taken while the state is still being read: the machine runs as soon as it is there.
       this.qmp.execute('cont'),
       running,
     ]);
-  }
-
-  /**
-   * A machine that is filled tells its neighbours five times where it is, as if it had come from another host. It has not, and a
-   * template's address is nobody's. Its guest, which does the telling, has better to do: 8 ms of a wake's 110.
-   */
-  async #keepQuiet(): Promise<void> {
-    await this.qmp.execute('migrate-set-parameters', { 'announce-rounds': 0 });
   }
 
   /** As `restore`, for a machine that was launched to start paused: it is filled, and does not run yet. @throws as `restore` */
@@ -257,7 +248,6 @@ export class RunningMachine {
     const capabilities = [{ capability: 'events', state: true }];
     await Promise.all([
       this.qmp.execute('migrate-set-capabilities', { capabilities }),
-      this.#keepQuiet(),
       this.qmp.execute('migrate-incoming', { uri: `fd:${STATE_DESCRIPTOR}` }),
       filled,
     ]);
