@@ -160,7 +160,7 @@ function reserveUdp(host: string, port: number): Promise<PortReservation> {
  * Connects to `address` and carries bytes both ways until both ends have closed, each at its own pace.
  *
  * @param client - paused, with half-open allowed.
- * @param onAnswer - called once, when the first bytes have come back, or none will.
+ * @param onAnswer - called when the first bytes have come back, and when both ends are closed: it may come twice.
  * @throws socket.unreachable (unavailable): the client is left as it was.
  */
 export async function joinTcp(
