@@ -111,7 +111,7 @@ async function guestUsage(link: GuestLink): Promise<GuestUsage | undefined> {
 }
 
 /** Undefined when it takes longer, or fails: then there is no answer now. */
-async function within<T>(ms: number, answer: Promise<T>): Promise<T | undefined> {
+export async function within<T>(ms: number, answer: Promise<T>): Promise<T | undefined> {
   const limit = new AbortController();
   const none = (): undefined => undefined;
   const found = await Promise.race([answer.catch(none), sleep(ms, limit.signal).then(none, none)]);

@@ -30,6 +30,7 @@ import {
   type UsageSources,
   usageOf,
   type VmUsage,
+  within,
 } from './vm-usage.ts';
 
 /** A daemon that starts waits so long for one VM to answer; after that it serves, and goes on asking. */
@@ -445,9 +446,11 @@ export class Vm {
     if (machine === undefined) return { guestUsedBytes: undefined, host: undefined };
     // Whoever inspects ten times a second must not keep the guest awake: its own figure is a few seconds old then.
     if (link !== undefined && (this.#glance === undefined || monotonicMs() - this.#glance.atMs > GLANCE_AGE_MS))
-      this.#glance = { atMs: monotonicMs(), guestUsed: guestUsedBytes(link, GLANCE_MS) };
-    const [guest, host] = [link === undefined ? undefined : this.#glance?.guestUsed, memoryOf(machine)];
-    return { guestUsedBytes: await guest, host: await host };
+      this.#glance = { atMs: monotonicMs(), guestUsed: guestUsedBytes(link, GLANCE_AGE_MS) };
+    // Nor does he wait for a guest that is busy: its answer is for who comes after it has arrived.
+    const guest = link === undefined || this.#glance === undefined ? undefined : this.#glance.guestUsed;
+    const [guestUsed, host] = await Promise.all([guest && within(GLANCE_MS, guest), memoryOf(machine)]);
+    return { guestUsedBytes: guestUsed, host };
   }
 
   #usageSources(): UsageSources | undefined {

@@ -48,8 +48,13 @@ describe('stats', () => {
 
   const sample = async (name: string, query = 'stream=0&one-shot=1'): Promise<Sample> =>
     (await daemon.call('GET', `/containers/${name}/stats?${query}`)).body as Sample;
+  // Inspecting does not wait for a guest that has no time to answer: then its figure is left out.
   const memoryOf = async (name: string): Promise<Memory> =>
-    ((await daemon.call('GET', `/containers/${name}/json`)).body as { Berth: { Memory: Memory } }).Berth.Memory;
+    await eventually('the guest says what it uses', 15_000, async () => {
+      const { body } = await daemon.call('GET', `/containers/${name}/json`);
+      const memory = (body as { Berth: { Memory: Memory } }).Berth.Memory;
+      return memory.GuestUsedBytes !== undefined && memory;
+    });
 
   test('docker stats shows what runs, and under -a what does not', async () => {
     const line = (await docker.ok(['stats', '--no-stream', '--format', '{{json .}}', 'quiet'])) as string;
@@ -210,7 +215,6 @@ test('a machine that booted its kernel shares nothing', async () => {
   try {
     await createVm(daemon, 'alone', 'exec sleep 600');
     await startVm(daemon, 'alone');
-    // Inspecting does not wait for a guest that has no time to answer: then its figure is left out.
     const Memory = await eventually('the guest says what it uses', 30_000, async () => {
       const { body } = await daemon.call('GET', '/containers/alone/json');
       const memory = (body as { Berth: { Memory: Memory } }).Berth.Memory;
