@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { childrenNamed, parseXml, textAt, xmlReader } from './xml.ts';
+import { childrenNamed, parseXml, textAt } from './xml.ts';
 
 test('elements, attributes and text are there, without namespace prefixes', () => {
   const root = parseXml(
@@ -32,22 +32,4 @@ test('what is cut short, crossed or endless is refused', () => {
 test('an attribute cannot reach the prototype of objects', () => {
   assert.equal(parseXml('<x __proto__="a" constructor="b"/>').attributes['constructor'], 'b');
   assert.equal(({} as Record<string, unknown>)['a'], undefined);
-});
-
-test('elements of a path are handed out as they end and not kept, those of that name elsewhere are', () => {
-  const taken: (string | undefined)[] = [];
-  const handOut = {
-    path: ['a', 'b', 'c'],
-    take: (one: ReturnType<typeof parseXml>) => void taken.push(textAt(one, 'd') ?? one.text),
-  };
-  const reader = xmlReader({ handOut, leaveOut: new Set(['e']) });
-  const source =
-    '<a><x:b><c>1<e><c>no</c></e></c><n:c><d>2</d><c>3</c></n:c></x:b><f><c>4</c></f><b/><c>5</c><b><c>6</c></b></a>';
-  for (const character of source) reader.write(character);
-  const root = reader.end();
-  assert.deepEqual(taken, ['1', '2', '6']);
-  assert.deepEqual(
-    [textAt(root, 'f', 'c'), textAt(root, 'c'), childrenNamed(root, 'b').flatMap((one) => one.children)],
-    ['4', '5', []],
-  );
 });

@@ -6,10 +6,10 @@ import { SaxesParser } from 'saxes';
 import { BerthError, messageOf } from '#base';
 
 /** Libvirt allows 4 MiB in one string; a SOAP page of 500 VMs has about 3 MB. */
-const MOST_CHARACTERS = 64 * 1024 * 1024;
+export const MOST_CHARACTERS = 64 * 1024 * 1024;
 /** Domain XML nests ten deep, SOAP twenty. */
-const MOST_DEPTH = 64;
-const MOST_ELEMENTS = 2_000_000;
+export const MOST_DEPTH = 64;
+export const MOST_ELEMENTS = 2_000_000;
 
 export interface XmlElement {
   /** Without its namespace prefix. */
@@ -28,40 +28,18 @@ interface Open {
 }
 
 /** Most elements have none: one object for all of them keeps a page of 250 VMs at a few megabytes. */
-const NO_ATTRIBUTES: Readonly<Record<string, string>> = Object.freeze(
+export const NO_ATTRIBUTES: Readonly<Record<string, string>> = Object.freeze(
   Object.create(null) as Readonly<Record<string, string>>,
 );
-const NO_CHILDREN: readonly XmlElement[] = Object.freeze([]);
-
-export interface XmlReader {
-  /** The next characters, however the document is cut. @throws xml.malformed (invalid) */
-  write(characters: string): void;
-  /** @returns the whole. @throws xml.malformed (invalid) */
-  end(): XmlElement;
-}
+export const NO_CHILDREN: readonly XmlElement[] = Object.freeze([]);
 
 /** @throws xml.malformed (invalid) saying what is wrong. */
 export function parseXml(source: string): XmlElement {
-  const reader = xmlReader();
-  reader.write(source);
-  return reader.end();
-}
-
-export interface XmlReading {
-  /** Names of elements that are checked like all others and not kept, with all that is in them. */
-  readonly leaveOut?: ReadonlySet<string>;
-  /** Elements of this path, from the root on, are handed out as they end, and not kept: a page is never there as a whole. */
-  readonly handOut?: { readonly path: readonly string[]; readonly take: (element: XmlElement) => void };
-}
-
-/** Reads a document while it comes in. */
-export function xmlReader({ leaveOut = new Set(), handOut }: XmlReading = {}): XmlReader {
+  if (source.length > MOST_CHARACTERS) throw malformed(`it has more than ${MOST_CHARACTERS} characters`);
   const parser = new SaxesParser({ xmlns: false, position: false });
   const open: Open[] = [];
   let root: XmlElement | undefined;
-  let [count, characterCount] = [0, 0];
-  /** How deep the element that is left out lies; 0 while there is none. */
-  let leftOutAt = 0;
+  let count = 0;
   parser.on('doctype', () => {
     throw malformed('it declares a document type');
   });
@@ -72,57 +50,34 @@ export function xmlReader({ leaveOut = new Set(), handOut }: XmlReading = {}): X
     count += 1;
     if (open.length >= MOST_DEPTH) throw malformed(`it nests deeper than ${MOST_DEPTH}`);
     if (count > MOST_ELEMENTS) throw malformed(`it has more than ${MOST_ELEMENTS} elements`);
-    const plain = localName(name);
-    open.push({ name: plain, attributes: withoutPrefixes(attributes), children: undefined, text: '' });
-    if (leftOutAt === 0 && leaveOut.has(plain)) leftOutAt = open.length;
+    open.push({ name: localName(name), attributes: withoutPrefixes(attributes), children: undefined, text: '' });
   });
   const addText = (text: string): void => {
     const current = open.at(-1);
-    if (current !== undefined && leftOutAt === 0) current.text += text;
+    if (current !== undefined) current.text += text;
   };
   parser.on('text', addText);
   parser.on('cdata', addText);
   parser.on('closetag', () => {
-    const isLeftOut = leftOutAt > 0;
-    if (leftOutAt === open.length) leftOutAt = 0;
     const closed = open.pop();
-    if (closed === undefined || isLeftOut) return;
+    if (closed === undefined) return;
     const { name, attributes, children = NO_CHILDREN } = closed;
     const element: XmlElement = { name, attributes, children, text: closed.text.trim() };
     const parent = open.at(-1);
-    if (handOut !== undefined && open.length + 1 === handOut.path.length && name === handOut.path.at(-1)) {
-      if (open.every((one, at) => one.name === handOut.path[at])) {
-        handOut.take(element);
-        return;
-      }
-    }
     if (parent === undefined) root = element;
     else if (parent.children === undefined) parent.children = [element];
     else parent.children.push(element);
   });
-  const guarded = (work: () => void): void => {
-    try {
-      work();
-    } catch (error) {
-      throw error instanceof BerthError ? error : malformed(messageOf(error));
-    }
-  };
-  return {
-    write: (characters) =>
-      guarded(() => {
-        characterCount += characters.length;
-        if (characterCount > MOST_CHARACTERS) throw malformed(`it has more than ${MOST_CHARACTERS} characters`);
-        parser.write(characters);
-      }),
-    end: () => {
-      guarded(() => void parser.close());
-      if (root === undefined) throw malformed('it holds no element');
-      return root;
-    },
-  };
+  try {
+    parser.write(source).close();
+  } catch (error) {
+    throw error instanceof BerthError ? error : malformed(messageOf(error));
+  }
+  if (root === undefined) throw malformed('it holds no element');
+  return root;
 }
 
-function malformed(why: string): BerthError {
+export function malformed(why: string): BerthError {
   return new BerthError('invalid', 'xml.malformed', `the XML document cannot be used: ${why.slice(0, 300)}`);
 }
 

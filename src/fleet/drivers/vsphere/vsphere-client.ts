@@ -2,27 +2,16 @@
 import { BerthError } from '#base';
 import { type HttpsConnections, httpRequest, httpsConnections, translateHttpError } from '#platform';
 import type { SourceTarget } from '../../driver.ts';
-import { childAt, childrenNamed, textAt, type XmlElement, type XmlReading, xmlReader } from '../../xml.ts';
+import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
+import { scanXml, type XmlWish } from '../../xml-scan.ts';
 import { element, envelope, type Moref, morefOf, reference, responseOf, SOAP_ACTION, type Xml } from './soap.ts';
-import { type ObjectContent, objectOf } from './vsphere-facts.ts';
+import { type ObjectContent, objectOf, wantedOfDevices } from './vsphere-facts.ts';
 
 /** An answer of 250 VMs has one to two MB. */
 const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
 const CALL_IDLE_MS = 120_000;
-/** Of a VM's devices, which are nine tenths of a page: half of what is told of each, and nothing that facts are made of. */
-const UNUSED_OF_DEVICES: ReadonlySet<string> = new Set([
-  'busNumber',
-  'connectable',
-  'controllerKey',
-  'hotAddRemove',
-  'scsiCtlrUnitNumber',
-  'sharedBus',
-  'shares',
-  'storageIOAllocation',
-  'unitNumber',
-]);
 
-export interface CallOptions extends XmlReading {
+export interface CallOptions extends XmlWish {
   /** Without a byte for so long the call has failed. */
   readonly idleMs?: number;
 }
@@ -81,9 +70,7 @@ export class VsphereClient {
         },
       );
     }
-    // Read as it comes: the time of an answer's way is not waited for, and its text is never in memory as a whole.
-    const reader = xmlReader(options);
-    const decoder = new TextDecoder();
+    const chunks: Buffer[] = [];
     let size = 0;
     try {
       for await (const chunk of response.body) {
@@ -94,12 +81,12 @@ export class VsphereClient {
             'vsphere.too_large',
             `the answer to ${method} has more than ${MOST_ANSWER_BYTES} bytes`,
           );
-        reader.write(decoder.decode(chunk as Buffer, { stream: true }));
+        chunks.push(chunk as Buffer);
       }
     } catch (error) {
       throw translateHttpError(error, this.#url, this.#closing.signal);
     }
-    return responseOf(reader.end(), method);
+    return responseOf(scanXml(Buffer.concat(chunks, size).toString('utf8'), options), method);
   }
 
   async serviceContent(): Promise<ServiceContent> {
@@ -158,7 +145,7 @@ export class VsphereClient {
         if (object !== undefined) found.push(read(object));
       };
       const me = reference('_this', collector);
-      const options = { leaveOut: UNUSED_OF_DEVICES, handOut: { path, take } };
+      const options = { interest: wantedOfDevices, handOut: { path, take } };
       return textAt(await this.call(method, [me, ...parameters], options), 'returnval', 'token');
     };
     let token = await ask('RetrievePropertiesEx', [specs, element('options')]);

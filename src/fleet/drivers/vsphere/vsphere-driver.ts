@@ -23,6 +23,7 @@ import type {
 } from '../../driver.ts';
 import { parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
 import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
+import type { XmlWish } from '../../xml-scan.ts';
 import { element, type Moref, meaningOf, morefOf, reference, typedElement, type Xml } from './soap.ts';
 import { type ServiceContent, VsphereClient } from './vsphere-client.ts';
 import {
@@ -263,7 +264,7 @@ class VsphereSession implements DriverSession {
       element('partialUpdates', true),
     ]);
     // The first answer is how everything stands: the look tells that.
-    const first = await this.#wait(collector, '', new Set(['filterSet']));
+    const first = await this.#wait(collector, '', (name) => (name === 'filterSet' ? 'nothing' : 'all'));
     let version = textAt(first, 'returnval', 'version') ?? '-';
     let isStopped = false;
     const listen = async (): Promise<void> => {
@@ -283,12 +284,12 @@ class VsphereSession implements DriverSession {
     };
   }
 
-  #wait(collector: Moref, version: string, leaveOut?: ReadonlySet<string>): Promise<XmlElement> {
+  #wait(collector: Moref, version: string, interest?: XmlWish['interest']): Promise<XmlElement> {
     const options = element('options', element('maxWaitSeconds', WAIT_SECONDS));
     return this.#client.call(
       'WaitForUpdatesEx',
       [reference('_this', collector), element('version', version), options],
-      { idleMs: (WAIT_SECONDS + 30) * 1_000, ...(leaveOut === undefined ? {} : { leaveOut }) },
+      { idleMs: (WAIT_SECONDS + 30) * 1_000, ...(interest === undefined ? {} : { interest }) },
     );
   }
 

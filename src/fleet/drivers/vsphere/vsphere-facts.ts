@@ -12,6 +12,7 @@ import {
   type VmFacts,
 } from '../../facts.ts';
 import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
+import type { Interest } from '../../xml-scan.ts';
 import { type Moref, morefOf } from './soap.ts';
 
 /** Asked for by name: a VM's whole `config` takes a hundred times as long. */
@@ -41,6 +42,33 @@ export const HOST_PROPERTIES = [
   'summary.config.product.version',
   'summary.quickStats.uptime',
 ] as const;
+
+/** What is told of a device that facts are not made of. */
+const UNUSED_OF_DEVICES: ReadonlySet<string> = new Set([
+  'addressType',
+  'busNumber',
+  'connectable',
+  'controllerKey',
+  'datastore',
+  'hotAddRemove',
+  'port',
+  'scsiCtlrUnitNumber',
+  'sharedBus',
+  'shares',
+  'slotInfo',
+  'storageIOAllocation',
+  'unitNumber',
+]);
+
+/** Devices that are known to be neither a disk nor a network card: that they are there is all that is of use. */
+const MERE_DEVICES =
+  /^(?:\w+:)?(?:Virtual(?:IDE|PS2|PCI|SIO|USB|USBXHCI|AHCI|NVME|LsiLogic|LsiLogicSAS|BusLogic)Controller|ParaVirtualSCSIController|Virtual(?:Keyboard|PointingDevice|MachineVideoCard|MachineVMCIDevice|Cdrom|Floppy|SerialPort|ParallelPort|HdAudioCard|SoundBlaster16|Ensoniq1371|USB|TPM|WDT))$/;
+
+/** Nine tenths of a page are devices. */
+export function wantedOfDevices(name: string, attributes: Readonly<Record<string, string>>): Interest {
+  if (name === 'VirtualDevice') return MERE_DEVICES.test(attributes['type'] ?? '') ? 'itself' : 'all';
+  return UNUSED_OF_DEVICES.has(name) ? 'nothing' : 'all';
+}
 
 /** One object and its properties by name; those that vSphere did not give are absent. */
 export interface ObjectContent {
