@@ -79,6 +79,8 @@ export type VmChange =
   | { readonly kind: 'missed' };
 
 export interface EventFacet {
+  /** A snapshot may begin before `watch` resolves: what changes between the two is told as a change before the snapshot ends. */
+  readonly overlaps?: true;
   /** Changes come in the order in which they happened, from now on. @returns what ends it. */
   watch(onChange: (change: VmChange) => void): Promise<() => Promise<void>>;
 }

@@ -30,10 +30,18 @@ export interface XmlWish {
 export function scanXml(source: string, wish: XmlWish = {}): XmlElement {
   if (source.length > MOST_CHARACTERS) throw malformed(`it has more than ${MOST_CHARACTERS} characters`);
   const start = PROLOG.exec(source)?.[0].length ?? 0;
-  const isPlain = source.indexOf('<!', start) < 0 && source.indexOf('<?', start) < 0;
+  const isPlain = !hasTagWith('!', source, start) && !hasTagWith('?', source, start);
   return isPlain ? new Scanner(source, wish).scan(start) : handedOut(parseXml(source), wish);
 }
 
+/** Looks for the rare character, not for the `<` before it, of which there are many. */
+function hasTagWith(mark: '!' | '?', source: string, start: number): boolean {
+  for (let at = source.indexOf(mark, start); at > 0; at = source.indexOf(mark, at + 1))
+    if (source.charCodeAt(at - 1) === LESS) return true;
+  return false;
+}
+
+const [LESS, GREATER, SLASH, SPACE] = [0x3c, 0x3e, 0x2f, 0x20];
 const PROLOG = /^\ufeff?(<\?xml\s[^>]*\?>)?/;
 const ATTRIBUTE = /\s+([^\s=<>"'/]+)\s*=\s*(?:"([^"<]*)"|'([^'<]*)')/y;
 const TAG_END = /\s*(\/?)>/y;
@@ -45,7 +53,7 @@ const ENTITIES: Readonly<Record<string, string>> = { lt: '<', gt: '>', amp: '&',
 /** Tags repeat themselves: those that were met are not read again. More than that of them is no such document. */
 const MOST_KNOWN_TAGS = 4_096;
 
-/** What stands between `<` and `>` of a start tag, read. */
+/** A start tag, read. */
 interface Tag {
   readonly rawName: string;
   readonly name: string;
@@ -77,12 +85,7 @@ class Scanner {
     const source = this.#source;
     this.#at = start;
     for (;;) {
-      const tagAt = source.indexOf('<', this.#at);
-      const text = source.slice(this.#at, tagAt < 0 ? source.length : tagAt);
-      const current = this.#open.at(-1);
-      if (current !== undefined) {
-        if (text !== '') current.text += plainText(text);
-      } else if (text.trim() !== '') throw malformed('there is text outside of its root');
+      const tagAt = source.charCodeAt(this.#at) === LESS ? this.#at : this.#textUntilTag();
       if (tagAt < 0) break;
       if (source.charCodeAt(tagAt + 1) === SLASH) this.#close(tagAt);
       else this.#begin(tagAt);
@@ -90,6 +93,16 @@ class Scanner {
     if (this.#open.length > 0) throw malformed(`<${this.#open.at(-1)?.tag.rawName}> is not closed`);
     if (this.#root === undefined) throw malformed('it holds no element');
     return this.#root;
+  }
+
+  /** @returns where the next tag begins; less than 0 at the end. */
+  #textUntilTag(): number {
+    const tagAt = this.#source.indexOf('<', this.#at);
+    const text = this.#source.slice(this.#at, tagAt < 0 ? this.#source.length : tagAt);
+    const current = this.#open.at(-1);
+    if (current !== undefined) current.text += plainText(text);
+    else if (text.trim() !== '') throw malformed('there is text outside of its root');
+    return tagAt;
   }
 
   #begin(tagAt: number): void {
@@ -142,13 +155,19 @@ class Scanner {
   /** The start tag that begins here; goes on behind it. */
   #tagAt(tagAt: number): Tag {
     const source = this.#source;
-    const end = source.indexOf('>', tagAt);
-    if (end < 0) throw malformed('a tag does not end');
-    const known = this.#known.get(source.slice(tagAt + 1, end));
-    if (known !== undefined) {
-      this.#at = end + 1;
-      return known;
-    }
+    const end = source.indexOf('>', tagAt) + 1;
+    if (end === 0) throw malformed('a tag does not end');
+    const text = source.slice(tagAt + 1, end);
+    const known = this.#known.get(text);
+    if (known === undefined) return this.#readTag(tagAt, text);
+    this.#at = end;
+    return known;
+  }
+
+  /** @param text - until the first `>`. */
+  #readTag(tagAt: number, text: string): Tag {
+    const source = this.#source;
+    const end = tagAt + 1 + text.length;
     let from = tagAt + 1;
     while (from < end && !isNameEnd(source.charCodeAt(from))) from += 1;
     const rawName = source.slice(tagAt + 1, from);
@@ -166,10 +185,14 @@ class Scanner {
     const last = TAG_END.exec(source);
     if (last === null) throw malformed(`the attributes of <${rawName}> cannot be read`);
     this.#at = TAG_END.lastIndex;
-    const name = localName(rawName);
-    const tag = { rawName, name, attributes: attributes ?? NO_ATTRIBUTES, isEmpty: last[1] === '/' };
+    const tag: Tag = {
+      rawName,
+      name: localName(rawName),
+      attributes: attributes ?? NO_ATTRIBUTES,
+      isEmpty: last[1] === '/',
+    };
     // A `>` may stand in an attribute: such a tag is read each time.
-    if (this.#at === end + 1 && this.#known.size < MOST_KNOWN_TAGS) this.#known.set(source.slice(tagAt + 1, end), tag);
+    if (this.#at === end && this.#known.size < MOST_KNOWN_TAGS) this.#known.set(text, tag);
     return tag;
   }
 
@@ -192,8 +215,6 @@ class Scanner {
     }
   }
 }
-
-const [SLASH, GREATER, SPACE] = [0x2f, 0x3e, 0x20];
 
 function isNameEnd(code: number): boolean {
   return code <= SPACE || code === GREATER || code === SLASH || Number.isNaN(code);

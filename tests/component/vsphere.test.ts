@@ -212,6 +212,48 @@ describe('what only vSphere has', () => {
     await session.close();
   });
 
+  test('what happens between a look and the beginning of a watch that is late is not missed', async () => {
+    const before = await vcsim.list();
+    const running = before.filter((vm) => vm.power === 'poweredOn');
+    const [stopped, removed, renamed] = [running[5], running[500], running[900]];
+    const session = await open();
+    assert.equal(session.events?.overlaps, true);
+    const changes: VmChange[] = [];
+    // How all stands is answered long after the look has read it.
+    await vcsim.ask('delay', 'WaitForUpdatesEx', '1000');
+    try {
+      const watching = session.events?.watch((change) => changes.push(change));
+      let happened: Promise<unknown> | undefined;
+      const seen = new Map<string, string>();
+      for await (const { vms } of session.snapshot(AbortSignal.timeout(30_000))) {
+        for (const vm of vms) seen.set(vm.nativeId, `${vm.name} ${vm.powerState}`);
+        if (seen.size < before.length || happened !== undefined) continue;
+        assert.equal(seen.get(stopped?.id ?? ''), `${stopped?.name} running`);
+        happened = Promise.all([
+          vcsim.ask('stop', stopped?.name ?? ''),
+          vcsim.ask('rename', renamed?.name ?? '', 'new-name'),
+          vcsim.ask('stop', removed?.name ?? ''),
+          vcsim.ask('remove', removed?.name ?? ''),
+          vcsim.ask('create', 'late-comer'),
+        ]);
+      }
+      await watching;
+      await happened;
+    } finally {
+      await vcsim.ask('delay', 'none', '0');
+    }
+    const created = (await vcsim.list()).find((vm) => vm.name === 'late-comer');
+    const last = (id: string | undefined): VmChange | undefined =>
+      changes.findLast((one) => (one.kind === 'seen' ? one.vm.nativeId : one.kind !== 'missed' && one.nativeId) === id);
+    await eventually('all of it is told', 5_000, async () => {
+      const [off, other, gone, come] = [stopped, renamed, removed, created].map((vm) => last(vm?.id));
+      const isOff = off?.kind === 'seen' && off.vm.powerState === 'off';
+      const isRenamed = other?.kind === 'seen' && other.vm.name === 'new-name';
+      return isOff && isRenamed && gone?.kind === 'gone' && come?.kind === 'seen';
+    });
+    await session.close();
+  });
+
   test('a task that fails says so: a VM that runs cannot be started', async () => {
     const session = await open({ allowPower: true });
     const running = (await vcsim.list()).find((vm) => vm.power === 'poweredOn');

@@ -5,12 +5,14 @@
 import { nowMs, sleep } from '#platform';
 import type { SnapshotPage } from '../driver.ts';
 import type { Moment } from '../inventory/intervals.ts';
-import type { Inventory } from '../inventory/inventory.ts';
+import type { Inventory, Observed } from '../inventory/inventory.ts';
 import { Look } from '../inventory/look.ts';
 import type { Observation } from '../inventory/reconcile.ts';
 
-/** Some tens of milliseconds in which nothing else is done. */
-const WRITTEN_AT_ONCE = 125;
+/** Some tens of milliseconds in which nothing else is done; the fewer at once, the more it costs to write each. */
+const WRITTEN_AT_ONCE = 250;
+/** A search reads VMs that have no row in its index yet: 10 µs each. */
+const MOST_DUE = 20_000;
 
 export interface LookParts {
   readonly inventory: Inventory;
@@ -20,6 +22,11 @@ export interface LookParts {
   readonly moment: () => Moment;
   /** Gives up between two transactions. */
   readonly signal: AbortSignal;
+}
+
+/** What looks left for later. @param signal - gives up between two transactions. */
+export async function indexRest(inventory: Inventory, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted && inventory.indexDue(WRITTEN_AT_ONCE) > 0) await sleep(0);
 }
 
 export class LookWriter {
@@ -43,14 +50,15 @@ export class LookWriter {
     const { inventory, sourceId } = this.#parts;
     this.#look.note(page.unread);
     for (const { nativeId } of page.hosts) this.#hostIds.add(nativeId);
-    if (page.hosts.length > 0) this.#write({ kind: 'part', vms: [], leaving: [] }, page.hosts);
+    if (page.hosts.length > 0) this.#write({ kind: 'part', vms: [], leaving: [] }, { hosts: page.hosts });
     for (let from = 0; from < page.vms.length; from += WRITTEN_AT_ONCE) {
       const piece = page.vms.slice(from, from + WRITTEN_AT_ONCE);
       this.#look.note(piece.map((vm) => vm.nativeId));
       // Decided and written without a pause: nothing that was decided by changes between.
       const told = piece.filter((vm) => !this.#overtaken.has(vm.nativeId));
-      const vms = this.#look.take(inventory.previous(sourceId), told);
-      if (vms.length > 0) this.#write({ kind: 'part', vms, leaving: [] });
+      const previous = inventory.previous(sourceId, told);
+      const vms = this.#look.take(previous, told);
+      if (vms.length > 0) this.#write({ kind: 'part', vms, leaving: [] }, { previous });
       await this.#pause();
     }
   }
@@ -71,12 +79,14 @@ export class LookWriter {
 
   /** Others have their turn. */
   async #pause(): Promise<void> {
+    const { inventory } = this.#parts;
+    if (inventory.dueAtMost > MOST_DUE) inventory.indexDue(WRITTEN_AT_ONCE);
     await sleep(0);
     this.#parts.signal.throwIfAborted();
   }
 
-  #write(observation: Observation, hosts: SnapshotPage['hosts'] = []): void {
+  #write(observation: Observation, more: Pick<Observed, 'hosts' | 'previous'> = {}): void {
     const { inventory, sourceId, holder, moment } = this.#parts;
-    inventory.apply({ sourceId, observation, hosts, moment: moment(), holder });
+    inventory.apply({ sourceId, observation, moment: moment(), holder, indexLater: true, ...more });
   }
 }

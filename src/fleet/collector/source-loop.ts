@@ -16,7 +16,7 @@ import type { Moment } from '../inventory/intervals.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { Source, SourceTable } from '../inventory/sources.ts';
 import { ToldTable } from '../inventory/told-table.ts';
-import { LookWriter } from './look-writer.ts';
+import { indexRest, LookWriter } from './look-writer.ts';
 import { Mailbox } from './mailbox.ts';
 import { failuresAfter, waitAfterFailure } from './pace.ts';
 import { remember } from './remembering.ts';
@@ -57,6 +57,10 @@ export class SourceLoop {
   #sampling: Promise<void> | undefined;
   /** Reading the past is under way, or was tried in this session; never rejects. */
   #remembering: Promise<void> | undefined;
+  /** The search index is being completed; never rejects. */
+  #indexing: Promise<void> | undefined;
+  /** What makes it hear what changes; rejects when it cannot. */
+  #watching: Promise<unknown> = Promise.resolve();
   /** Why counters could not be read last time: said once. */
   #samplingProblem = '';
   /** The look that is under way. */
@@ -142,7 +146,11 @@ export class SourceLoop {
         session,
         async () => {
           sources.setFingerprint(this.source.id, await session.fingerprint());
-          await session.events?.watch((change) => this.#hear(change));
+          const watching = session.events?.watch((change) => this.#hear(change)) ?? Promise.resolve();
+          if (session.events?.overlaps !== true) await watching;
+          // Where both may be under way at once, the first look waits for it at its end.
+          watching.catch(() => {});
+          this.#watching = watching;
         },
       );
       this.#session = session;
@@ -153,6 +161,7 @@ export class SourceLoop {
       await session.close();
       await this.#sampling;
       await this.#remembering;
+      await this.#indexing;
       this.#remembering = undefined;
     }
   }
@@ -216,6 +225,7 @@ export class SourceLoop {
           this.#renewLease();
           await look.take(page);
         }
+        await this.#watching;
         this.#renewLease();
         await look.finish();
       });
@@ -223,6 +233,13 @@ export class SourceLoop {
       this.#look = undefined;
     }
     inventory.setSourceState(this.source.id, 'up', { moment: this.#moment('poll') });
+    this.#indexing ??= indexRest(inventory, this.#stopping.signal)
+      .catch((error: unknown) =>
+        this.#parts.log(`source ${this.source.name}: its VMs could not be indexed: ${messageOf(error)}`),
+      )
+      .finally(() => {
+        this.#indexing = undefined;
+      });
   }
 
   /** What was before the first look, unless it is known. A source that cannot tell it is asked again in its next session. */

@@ -12,7 +12,7 @@ import { LAYOUT } from './layout.ts';
 import { giveLeaseBack, requireLease, takeLease } from './leases.ts';
 import { previousOf } from './previous-rows.ts';
 import { type Finding, type Observation, type Previous, reconcile } from './reconcile.ts';
-import { indexVm, retireVms, reviveVms } from './search-table.ts';
+import { dueAtMost, indexDue, indexedUpTo, indexVm, retireVms, reviveVms } from './search-table.ts';
 import { VmClaims } from './vm-claims.ts';
 import { differences, searchColumns } from './vm-row.ts';
 
@@ -27,6 +27,10 @@ export interface Observed {
   readonly moment: Moment;
   /** The collector that saw it: refused when another one has taken the source over. */
   readonly holder?: string;
+  /** What is known just now, where that was read already. */
+  readonly previous?: Previous;
+  /** New VMs get their row in the search index by `indexDue`: a search reads them one by one until then. */
+  readonly indexLater?: boolean;
 }
 
 export interface Outcome {
@@ -71,7 +75,7 @@ export class Inventory {
       if (observed.holder !== undefined)
         requireLease(this.database, sourceId, { holder: observed.holder, nowMs: moment.observedMs });
       if (observed.hosts !== undefined) this.#hosts.take(sourceId, observed.hosts, moment.atMs);
-      const findings = reconcile(this.previous(sourceId), observation);
+      const findings = reconcile(observed.previous ?? this.previous(sourceId), observation);
       // A first look finds what was there all along: that is no drift.
       const isQuiet = this.#isFirstLook(sourceId);
       const touched = new Set<number>();
@@ -82,14 +86,25 @@ export class Inventory {
         if (finding.kind === 'appeared') this.#appear(finding.facts, { sourceId, moment, isQuiet });
       if (observation.kind === 'snapshot' && observation.isComplete)
         this.#complete(sourceId, { hostIds: observed.hosts?.map((host) => host.nativeId) ?? [], moment });
+      if (observed.indexLater !== true) indexDue(this.database, findings.length);
       const count = (kind: Finding['kind']): number => findings.filter((finding) => finding.kind === kind).length;
       return { appeared: count('appeared') + count('joined'), changed: count('changed'), left: count('left') };
     });
   }
 
-  /** What is known of a source, for deciding what an observation of it means. */
-  previous(sourceId: number): Previous {
-    return previousOf(this.database, sourceId);
+  /** How many VMs at most have no row in the search index yet. */
+  get dueAtMost(): number {
+    return dueAtMost(this.database);
+  }
+
+  /** Some of them get it. @returns how many */
+  indexDue(atMost: number): number {
+    return this.database.transaction(() => indexDue(this.database, atMost));
+  }
+
+  /** What is known of a source, for deciding what an observation of it means. @param about - see previousOf. */
+  previous(sourceId: number, about?: readonly VmFacts[]): Previous {
+    return previousOf(this.database, sourceId, about);
   }
 
   /**
@@ -336,13 +351,20 @@ export class Inventory {
     now: { before: VmFacts | undefined; facts: VmFacts; hosts: { before: string; after: string } },
   ): void {
     const { before, facts, hosts } = now;
-    const words = searchColumns(facts, hosts.after);
-    if (before !== undefined) {
-      if (JSON.stringify(searchColumns(before, hosts.before)) === JSON.stringify(words)) return;
-      this.database.run('DELETE FROM tag WHERE vm_id = ?', vmId);
-      this.database.run('DELETE FROM vm_search WHERE rowid = ?', vmId);
+    const tell = (): void => {
+      for (const tag of new Set(facts.tags)) this.database.run('INSERT INTO tag (vm_id, tag) VALUES (?, ?)', vmId, tag);
+    };
+    // Above the mark there is no row, and the one to come is of what is known then.
+    if (before === undefined) {
+      tell();
+      return;
     }
-    for (const tag of new Set(facts.tags)) this.database.run('INSERT INTO tag (vm_id, tag) VALUES (?, ?)', vmId, tag);
+    const words = searchColumns(facts, hosts.after);
+    if (JSON.stringify(searchColumns(before, hosts.before)) === JSON.stringify(words)) return;
+    this.database.run('DELETE FROM tag WHERE vm_id = ?', vmId);
+    tell();
+    if (vmId > indexedUpTo(this.database)) return;
+    this.database.run('DELETE FROM vm_search WHERE rowid = ?', vmId);
     indexVm(this.database, vmId, words);
   }
 

@@ -162,4 +162,9 @@ export const LAYOUT: readonly string[] = [
   CREATE INDEX interval_time ON interval (opened_ms);
   CREATE INDEX interval_moves ON interval (opened_ms, id) WHERE moved_from IS NOT NULL;
   `,
+  // Rows of the search index that are made later: every VM above the mark. Until now each had its row at once.
+  `
+  CREATE TABLE search_mark (upto INTEGER NOT NULL);
+  INSERT INTO search_mark SELECT COALESCE(MAX(id), 0) FROM vm;
+  `,
 ];

@@ -209,3 +209,64 @@ test('a VM that an earlier berth left in its place when it went is found with th
   assert.equal(search.rows({ ...asked, withGone: true })[0]?.id, vm.id);
   assert.deepEqual(reviveVms(database, [vm.id]), new Set());
 });
+
+test('VMs without a row in the index are found as well, whatever happens to them before they get it', () => {
+  const later = Inventory.open(':memory:');
+  const { id: sourceId } = new SourceTable(later.database).add(
+    {
+      name: 'a',
+      url: 'test:///',
+      driver: 'test',
+      sealedSecret: null,
+      pin: null,
+      allowPower: false,
+      everyMs: 1_000,
+      sampleEveryMs: 60_000,
+    },
+    0,
+  );
+  const tell = (seen: readonly VmFacts[], atMs: number): void => {
+    const moment = { how: 'poll' as const, atMs, observedMs: atMs, notBeforeMs: 0 };
+    const observation = { kind: 'snapshot' as const, vms: seen, unread: [], isComplete: true };
+    later.apply({ sourceId, observation, hosts: [], moment, indexLater: true });
+  };
+  const search = new VmSearch<Row>(later.database, SELECT, { quickEntries: 0, mostMissed: 3 });
+  const agrees = (there: readonly VmFacts[], all: readonly VmFacts[]): void => {
+    for (const text of needles.filter((one, n) => one.length >= 3 && n % 3 === 0))
+      for (const [withGone, among] of [
+        [false, there],
+        [true, all],
+      ] as const)
+        for (const limit of [37, 1_000]) {
+          const found: string[] = [];
+          for (let afterId = 0; ; ) {
+            const page = search.rows({ text, withGone, afterId, limit });
+            found.push(...page.map(nativeId));
+            if (page.length < limit) break;
+            afterId = page.at(-1)?.id ?? 0;
+          }
+          assert.deepEqual(found, expected(text, among), `${text} by ${limit}, ${later.dueAtMost} due`);
+        }
+  };
+  tell(vms, 1_000);
+  assert.equal(later.dueAtMost, vms.length);
+  agrees(vms, vms);
+  assert.equal(later.indexDue(150), 150);
+  agrees(vms, vms);
+  // On both sides of the mark some leave, some change, some come back.
+  const changed = vms.map((vm, n) => (n % 7 === 3 ? { ...vm, tags: ['owner=changed'] } : vm));
+  const kept = changed.filter((_, n) => n % 5 !== 2);
+  tell(kept, 2_000);
+  const known = vms.map((vm, n) => (n % 5 === 2 ? vm : (changed[n] ?? vm)));
+  agrees(kept, known);
+  assert.equal(later.indexDue(100), 100);
+  agrees(kept, known);
+  tell(changed, 3_000);
+  agrees(changed, changed);
+  assert.equal(later.indexDue(1_000), vms.length - 250);
+  assert.deepEqual([later.dueAtMost, later.indexDue(1_000)], [0, 0]);
+  agrees(changed, changed);
+  const count = later.database.get<{ n: number }>('SELECT COUNT(*) AS n FROM vm_search');
+  assert.equal(count?.n, vms.length);
+  later.close();
+});

@@ -2,7 +2,7 @@
 import type { Database } from '#store';
 import type { VmFacts } from '../facts.ts';
 import { foldedLikeIndex, isWorthSampling, ladderOf, type Sample } from './needle.ts';
-import { GONE_ROWS } from './search-table.ts';
+import { GONE_ROWS, indexedUpTo } from './search-table.ts';
 import { searchColumns } from './vm-row.ts';
 
 /** VMs looked at to learn what is rare. What none of them has, fewer than one in 100 have, nearly always. */
@@ -66,9 +66,24 @@ export class VmSearch<Row extends SearchedRow> {
   /** At most `limit` rows of VMs that have the text in one of their columns, by id. */
   rows(wanted: Wanted): Row[] {
     const present = this.#rowsIn(wanted.withGone ? ANY : PRESENT, wanted);
-    if (!wanted.withGone) return present;
-    const gone = this.#rowsIn(GONE, wanted);
-    return [...present, ...gone].sort((a, b) => a.id - b.id).slice(0, wanted.limit);
+    const gone = wanted.withGone ? this.#rowsIn(GONE, wanted) : [];
+    const rows = wanted.withGone ? [...present, ...gone].sort((a, b) => a.id - b.id).slice(0, wanted.limit) : present;
+    if (rows.length < wanted.limit) rows.push(...this.#rowsDue(wanted, wanted.limit - rows.length));
+    return rows;
+  }
+
+  /** Of VMs that have no row in the index yet, whose ids are larger than those of all who have. */
+  #rowsDue({ text, withGone, afterId }: Wanted, limit: number): Row[] {
+    const rows: Row[] = [];
+    const folded = foldedLikeIndex(text);
+    const statement = `${this.#select} FROM vm CROSS JOIN source ON source.id = vm.source_id
+      WHERE vm.id > ? ${withGone ? '' : 'AND vm.gone_ms IS NULL'} ORDER BY vm.id`;
+    const due = this.#database.each<Row>(statement, Math.max(afterId, indexedUpTo(this.#database)));
+    for (const row of due) {
+      if (searchedText(row).includes(folded)) rows.push(row);
+      if (rows.length === limit) break;
+    }
+    return rows;
   }
 
   #rowsIn(part: Part, { text, afterId, limit }: Wanted): Row[] {

@@ -2,7 +2,7 @@
 //
 // Usage: vcsim HOSTS VMS_PER_HOST. Prints one line: {"url", "fingerprint"}. Then a command a line on standard input, an
 // answer a line: list | create NAME | start NAME | stop NAME | remove NAME | rename NAME NEW | move NAME |
-// moved NAME | logout. "moved" moves it and posts the event that a vCenter has of it, which vcsim 0.24 leaves out.
+// moved NAME | delay METHOD MS | logout. "delay": calls of a method are served so much later. "moved" moves it and posts the event that a vCenter has of it, which vcsim 0.24 leaves out.
 package main
 
 import (
@@ -61,7 +61,14 @@ func main() {
 	}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
-		answer, err := act(client, strings.Fields(lines.Text()))
+		words := strings.Fields(lines.Text())
+		if words[0] == "delay" {
+			ms, _ := strconv.Atoi(words[2])
+			model.DelayConfig.MethodDelay = map[string]int{words[1]: ms}
+			reply("ok")
+			continue
+		}
+		answer, err := act(client, words)
 		if err != nil {
 			answer = map[string]string{"error": err.Error()}
 		}

@@ -54,7 +54,7 @@ test('a VM with everything becomes facts with everything', () => {
     '<GuestNicInfo><macAddress>00:50:56:aa:bb:cc</macAddress><ipAddress>192.0.2.1</ipAddress><ipAddress>fe80::1</ipAddress></GuestNicInfo>';
   const result = parseXml(`<returnval xmlns:xsi="y"><objects><obj type="VirtualMachine">vm-1</obj>
     ${property('name', 'a%2fb')}${property('config.uuid', '4225C7D1-0000-4000-8000-0000000000AA')}
-    ${property('config.hardware.numCPU', '4')}${property('config.hardware.memoryMB', '2048')}
+    ${property('summary.config.numCpu', '4')}${property('summary.config.memorySizeMB', '2048')}
     ${property('config.hardware.device', devices)}${property('config.guestFullName', 'Debian 12')}
     ${property('config.firmware', 'efi')}${property('config.createDate', '2024-02-29T12:00:00Z')}${property('config.template', 'false')}
     ${property('runtime.powerState', 'suspended')}${property('runtime.host', 'host-9', ' type="HostSystem"')}

@@ -7,6 +7,8 @@ import { scanXml, type XmlWish } from '../../xml-scan.ts';
 import { element, envelope, type Moref, morefOf, reference, responseOf, SOAP_ACTION, type Xml } from './soap.ts';
 import { type ObjectContent, objectOf, wantedOfDevices } from './vsphere-facts.ts';
 
+/** Larger pages made vCenters run into their own two minutes. @source ManageIQ pull request 7540 */
+export const PAGE_OBJECTS = 250;
 /** An answer of 250 VMs has one to two MB. */
 const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
 const CALL_IDLE_MS = 120_000;

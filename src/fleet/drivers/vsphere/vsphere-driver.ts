@@ -18,31 +18,18 @@ import type {
   PowerVerb,
   SnapshotPage,
   SourceTarget,
-  VmChange,
   VmPeriod,
 } from '../../driver.ts';
-import { parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
-import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
-import type { XmlWish } from '../../xml-scan.ts';
-import { element, type Moref, meaningOf, morefOf, reference, typedElement, type Xml } from './soap.ts';
-import { type ServiceContent, VsphereClient } from './vsphere-client.ts';
-import {
-  HOST_PROPERTIES,
-  hostFacts,
-  type ObjectContent,
-  powerOf,
-  propertiesOf,
-  VM_PROPERTIES,
-  vmFacts,
-} from './vsphere-facts.ts';
+import { parseHostFacts, type VmFacts } from '../../facts.ts';
+import { childAt, textAt } from '../../xml.ts';
+import { element, type Moref, meaningOf, morefOf, reference, type Xml } from './soap.ts';
+import { PAGE_OBJECTS, type ServiceContent, VsphereClient } from './vsphere-client.ts';
+import { HOST_PROPERTIES, hostFacts, type ObjectContent } from './vsphere-facts.ts';
 import { pastEvents } from './vsphere-history.ts';
 import { type CounterKeys, counterKeys, PERIOD_SECONDS, periodSpec, periodsOf } from './vsphere-periods.ts';
+import { VsphereWatch, WANTED_OF_VMS } from './vsphere-watch.ts';
 
-/** Larger pages made vCenters run into their own two minutes. @source ManageIQ pull request 7540 */
-const PAGE_OBJECTS = 250;
 const PAGES_AT_ONCE = 2;
-/** How long one WaitForUpdatesEx may wait; the session stays alive by it. */
-const WAIT_SECONDS = 50;
 /** VMs of one QueryPerf: an hour of one is 30 KB. */
 const PERIOD_VMS = 50;
 const PERIOD_MS = PERIOD_SECONDS * 1_000;
@@ -51,11 +38,6 @@ const SAME_CLOCK_MS = 5_000;
 const LOGOUT_MS = 1_000;
 const TASK_DEADLINE_MS = 10_000;
 const TASK_EVERY_MS = 100;
-/** What of a VM is watched: when one of these changes, all of it is read. */
-const WATCHED = ['name', 'runtime.powerState', 'runtime.host', 'config.hardware.numCPU', 'config.hardware.memoryMB'];
-
-const WANTED_OF_VMS = { properties: VM_PROPERTIES, read: (one: ObjectContent): VmFacts => parseVmFacts(vmFacts(one)) };
-
 export const vsphereDriver: FleetDriver = {
   name: 'vsphere',
   schemes: ['vsphere', 'esx'],
@@ -112,6 +94,7 @@ class VsphereSession implements DriverSession {
   /** Why it is over, unless it was closed. */
   #reason: BerthError | undefined;
   #counterKeys: CounterKeys | undefined;
+  readonly #watch: VsphereWatch;
 
   constructor(client: VsphereClient, content: ServiceContent, target: SourceTarget) {
     this.#client = client;
@@ -120,7 +103,9 @@ class VsphereSession implements DriverSession {
     this.ended = new Promise((resolve) => {
       this.#finish = resolve;
     });
-    this.events = { watch: (onChange) => this.#watch(onChange) };
+    const failed = (error: unknown): void => void this.#noticed(error);
+    this.#watch = new VsphereWatch({ client, content, isOver: () => this.#isOver, failed });
+    this.events = { overlaps: true, watch: (onChange) => this.#watch.begin(onChange) };
     const { perfManager, eventManager } = content;
     if (eventManager !== undefined) this.history = { since: (fromMs) => this.#past(eventManager, fromMs) };
     if (perfManager !== undefined) this.periods = { read: (sinceMs) => this.#periods(perfManager, sinceMs) };
@@ -138,13 +123,19 @@ class VsphereSession implements DriverSession {
   }
 
   async *snapshot(signal: AbortSignal): AsyncIterable<SnapshotPage> {
+    const meanwhile = this.#watch.duringLook();
+    const read = (one: ObjectContent): VmFacts => {
+      meanwhile?.note(one);
+      return WANTED_OF_VMS.read(one);
+    };
     try {
       const hosts = await this.#client.view(this.#content, 'HostSystem');
       const host = { properties: HOST_PROPERTIES, read: (one: ObjectContent) => parseHostFacts(hostFacts(one)) };
       for await (const page of this.#pages(hosts.members, host, signal)) yield { hosts: page, vms: [], unread: [] };
       const vms = await this.#client.view(this.#content, 'VirtualMachine');
-      for await (const page of this.#pages(vms.members, WANTED_OF_VMS, signal))
+      for await (const page of this.#pages(vms.members, { ...WANTED_OF_VMS, read }, signal))
         yield { hosts: [], vms: page, unread: [] };
+      await meanwhile?.settle();
       for (const { view } of [hosts, vms]) await this.#client.call('DestroyView', [reference('_this', view)]);
     } catch (error) {
       throw this.#noticed(error);
@@ -251,74 +242,6 @@ class VsphereSession implements DriverSession {
     }
   }
 
-  async #watch(onChange: (change: VmChange) => void): Promise<() => Promise<void>> {
-    const { propertyCollector } = this.#content;
-    const made = await this.#client.call('CreatePropertyCollector', [reference('_this', propertyCollector)]);
-    const collector = morefOf(childAt(made, 'returnval'));
-    if (collector === undefined)
-      throw new BerthError('invalid', 'vsphere.malformed', 'the collector that was made has no name');
-    const { view } = await this.#client.view(this.#content, 'VirtualMachine');
-    await this.#client.call('CreateFilter', [
-      reference('_this', collector),
-      watchSpec(view),
-      element('partialUpdates', true),
-    ]);
-    // The first answer is how everything stands: the look tells that.
-    const first = await this.#wait(collector, '', (name) => (name === 'filterSet' ? 'nothing' : 'all'));
-    let version = textAt(first, 'returnval', 'version') ?? '-';
-    let isStopped = false;
-    const listen = async (): Promise<void> => {
-      while (!isStopped && !this.#isOver) {
-        const update = childAt(await this.#wait(collector, version), 'returnval');
-        if (update === undefined) continue;
-        version = textAt(update, 'version') ?? version;
-        if (!isStopped) await this.#tell(update, onChange);
-      }
-    };
-    listen().catch((error: unknown) => {
-      if (!isStopped) this.#noticed(error);
-    });
-    return async () => {
-      isStopped = true;
-      await this.#client.call('DestroyPropertyCollector', [reference('_this', collector)]).catch(() => {});
-    };
-  }
-
-  #wait(collector: Moref, version: string, interest?: XmlWish['interest']): Promise<XmlElement> {
-    const options = element('options', element('maxWaitSeconds', WAIT_SECONDS));
-    return this.#client.call(
-      'WaitForUpdatesEx',
-      [reference('_this', collector), element('version', version), options],
-      { idleMs: (WAIT_SECONDS + 30) * 1_000, ...(interest === undefined ? {} : { interest }) },
-    );
-  }
-
-  async #tell(update: XmlElement, onChange: (change: VmChange) => void): Promise<void> {
-    if (textAt(update, 'truncated') === 'true') onChange({ kind: 'missed' });
-    const changed = new Map<string, Moref>();
-    for (const object of childrenNamed(update, 'filterSet').flatMap((set) => childrenNamed(set, 'objectSet'))) {
-      const moref = morefOf(childAt(object, 'obj'));
-      if (moref === undefined) continue;
-      if (textAt(object, 'kind') === 'leave') {
-        changed.delete(moref.id);
-        onChange({ kind: 'gone', nativeId: moref.id });
-        continue;
-      }
-      const power = propertiesOf(childrenNamed(object, 'changeSet')).get('runtime.powerState')?.text;
-      if (power !== undefined) onChange({ kind: 'power', nativeId: moref.id, powerState: powerOf(power) });
-      changed.set(moref.id, moref);
-    }
-    const objects = [...changed.values()];
-    for (let from = 0; from < objects.length; from += PAGE_OBJECTS) {
-      const page = await this.#client.retrieve(
-        this.#content.propertyCollector,
-        objects.slice(from, from + PAGE_OBJECTS),
-        WANTED_OF_VMS,
-      );
-      for (const vm of page) onChange({ kind: 'seen', vm });
-    }
-  }
-
   /** What ends a session ends it for everybody: calls that were cut by it say why, not how. */
   #noticed(error: unknown): unknown {
     if (this.#reason !== undefined) return this.#reason;
@@ -338,32 +261,6 @@ class VsphereSession implements DriverSession {
 /** Whole seconds; clocks that are as good as the same are the same. */
 function clockShift(aheadMs: number): number {
   return Math.abs(aheadMs) < SAME_CLOCK_MS ? 0 : Math.round(aheadMs / 1_000) * 1_000;
-}
-
-function watchSpec(view: Moref): Xml {
-  return element(
-    'spec',
-    element(
-      'propSet',
-      element('type', 'VirtualMachine'),
-      element('all', false),
-      ...WATCHED.map((path) => element('pathSet', path)),
-    ),
-    element(
-      'objectSet',
-      reference('obj', view),
-      element('skip', true),
-      // Without its type written out some servers take it for the plain SelectionSpec.
-      typedElement(
-        'selectSet',
-        { 'xsi:type': 'TraversalSpec' },
-        element('name', 'members'),
-        element('type', 'ContainerView'),
-        element('path', 'view'),
-        element('skip', false),
-      ),
-    ),
-  );
 }
 
 function powerFacet(client: VsphereClient, content: ServiceContent): PowerFacet {

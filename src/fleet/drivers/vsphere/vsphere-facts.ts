@@ -15,12 +15,15 @@ import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
 import type { Interest } from '../../xml-scan.ts';
 import { type Moref, morefOf } from './soap.ts';
 
-/** Asked for by name: a VM's whole `config` takes a hundred times as long. */
+/**
+ * Asked for by name: a VM's whole `config` takes a hundred times as long. Its shape is the summary's, which servers have at hand and
+ * tell even of VMs whose files cannot be reached.
+ */
 export const VM_PROPERTIES = [
   'name',
   'config.uuid',
-  'config.hardware.numCPU',
-  'config.hardware.memoryMB',
+  'summary.config.numCpu',
+  'summary.config.memorySizeMB',
   'config.hardware.device',
   'config.guestFullName',
   'config.firmware',
@@ -103,14 +106,14 @@ export function vmFacts({ moref, properties }: ObjectContent): Record<keyof VmFa
   const text = (name: string): string | null => properties.get(name)?.text || null;
   const devices = childrenNamed(properties.get('config.hardware.device'), 'VirtualDevice');
   const created = Date.parse(text('config.createDate') ?? '');
-  const memoryMib = number(text('config.hardware.memoryMB'));
+  const memoryMib = number(text('summary.config.memorySizeMB'));
   return {
     nativeId: moref.id,
     uuid: normalizeUuid(text('config.uuid') ?? '') ?? null,
     name: decodeName(text('name') ?? moref.id),
     powerState: powerOf(text('runtime.powerState') ?? undefined),
     hostId: morefOf(properties.get('runtime.host'))?.id ?? text('runtime.host'),
-    vcpus: number(text('config.hardware.numCPU')),
+    vcpus: number(text('summary.config.numCpu')),
     memoryBytes: memoryMib === null ? null : memoryMib * 1024 * 1024,
     disks: devices.filter((device) => typeOf(device) === 'VirtualDisk').map(diskOf),
     nics: nicsOf(devices, properties.get('guest.net')),
