@@ -25,6 +25,8 @@ export interface DriverWorld {
   readonly forgetsStopped?: boolean;
   /** True where a VM that does not run belongs to a pool, and to none of its hosts (XAPI). */
   readonly offIsNowhere?: boolean;
+  /** True where memory is written away instead of kept (vSphere). */
+  readonly pausesToDisk?: boolean;
   /** A VM of this name that does not run. */
   create(name: string): Promise<void>;
   start(name: string): Promise<void>;
@@ -149,8 +151,9 @@ export function driverConformance(start: () => Promise<DriverWorld>): void {
       else await power.act('start', id);
       await eventually(async () => assert.equal(await state(), 'running'));
       if (power.verbs.includes('pause')) {
+        await refused(() => power.act('resume', id), ['conflict', 'invalid', 'unavailable', 'unsupported']);
         await power.act('pause', id);
-        await eventually(async () => assert.equal(await state(), 'paused'));
+        await eventually(async () => assert.equal(await state(), world.pausesToDisk === true ? 'suspended' : 'paused'));
         await power.act('resume', id);
         await eventually(async () => assert.equal(await state(), 'running'));
       }

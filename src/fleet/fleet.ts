@@ -3,16 +3,17 @@
  * with it; questions go to `queries` and `past`.
  */
 import { BerthError } from '#base';
-import { nowMs, sleep } from '#platform';
+import { nowMs } from '#platform';
 import { asBerthError, SourceLoop } from './collector/source-loop.ts';
 import { ConsumptionTable } from './consumption/consumption-table.ts';
-import type { Credentials, DriverSession, FleetDriver, PowerVerb, SourceTarget, VmSample } from './driver.ts';
+import type { Credentials, DriverSession, FleetDriver, PowerVerb, SourceTarget } from './driver.ts';
 import { HistoryQueries } from './inventory/history-queries.ts';
 import { HostUseQueries } from './inventory/host-use.ts';
 import { Inventory } from './inventory/inventory.ts';
 import { FleetQueries, vmNumber } from './inventory/queries.ts';
 import { type Source, SourceTable } from './inventory/sources.ts';
 import { UsageFacts } from './inventory/usage-facts.ts';
+import { type LiveFigures, liveFigures } from './live-figures.ts';
 import { Vault } from './vault.ts';
 
 /** Without events changes are found by looking this often. */
@@ -45,20 +46,6 @@ export interface Check {
   readonly what: string;
   readonly verdict: 'ok' | 'refused' | 'absent';
   readonly told: string;
-}
-
-export interface LiveFigures {
-  readonly vm: string;
-  readonly name: string;
-  readonly source: string;
-  readonly host: string | null;
-  /** Of one processor: 2 is two of them. Null without two looks at the same run. */
-  readonly cpuShare: number | null;
-  readonly memoryUsedBytes: number | null;
-  readonly diskReadBytesPerSecond: number | null;
-  readonly diskWrittenBytesPerSecond: number | null;
-  readonly receivedBytesPerSecond: number | null;
-  readonly sentBytesPerSecond: number | null;
 }
 
 export class Fleet {
@@ -242,27 +229,17 @@ export class Fleet {
     await power.act(verb, sighting.nativeId);
   }
 
-  /** Figures of every running VM whose source has counters, over an interval of looking twice. */
+  /** Figures of every running VM whose source counts or measures, over an interval of looking twice, or what it measured last. */
   async live(intervalMs: number): Promise<readonly LiveFigures[]> {
-    const loops = [...this.#loops.values()];
-    const read = async (loop: SourceLoop): Promise<readonly VmSample[]> => {
-      try {
-        return (await loop.session().samples?.read()) ?? [];
-      } catch {
-        // A source that does not answer has no live figures; `source ls` says why.
-        return [];
-      }
-    };
-    const first = await Promise.all(loops.map(read));
-    await sleep(intervalMs);
-    const second = await Promise.all(loops.map(read));
-    return loops.flatMap((loop, at) => {
-      const before = new Map(first[at]?.map((one) => [one.nativeId, one]));
-      return (second[at] ?? []).flatMap((now) => {
-        const vm = this.queries.byNativeId(loop.source.id, now.nativeId);
-        return vm === undefined ? [] : [figuresOf(vm, before.get(now.nativeId), now)];
-      });
-    });
+    const figures = await Promise.all(
+      [...this.#loops.values()].map((loop) =>
+        liveFigures(() => loop.session(), {
+          intervalMs,
+          named: (nativeId) => this.queries.byNativeId(loop.source.id, nativeId),
+        }),
+      ),
+    );
+    return figures.flat();
   }
 
   #validated(given: AddSource): { driver: FleetDriver; url: URL } {
@@ -342,29 +319,4 @@ function paceProblems(pace: Pick<AddSource, 'everyMs' | 'sampleEveryMs'>): strin
 
 function bindingOf(name: string, url: string): string {
   return `${name}\n${url}`;
-}
-
-function figuresOf(
-  vm: { vm: string; name: string; source: string; host: string | null },
-  before: VmSample | undefined,
-  now: VmSample,
-): LiveFigures {
-  const seconds = before === undefined ? 0 : (now.atMs - before.atMs) / 1_000;
-  // A counter that is smaller than it was began anew: it says nothing about the time between.
-  const rate = (
-    key: 'cpuNanoseconds' | 'diskReadBytes' | 'diskWrittenBytes' | 'receivedBytes' | 'sentBytes',
-  ): number | null => {
-    const [was, is] = [before?.[key] ?? null, now[key]];
-    return was === null || is === null || is < was || seconds <= 0 ? null : Number(is - was) / seconds;
-  };
-  const cpu = rate('cpuNanoseconds');
-  return {
-    ...vm,
-    cpuShare: cpu === null ? null : cpu / 1e9,
-    memoryUsedBytes: now.memoryUsedBytes === null ? null : Number(now.memoryUsedBytes),
-    diskReadBytesPerSecond: rate('diskReadBytes'),
-    diskWrittenBytesPerSecond: rate('diskWrittenBytes'),
-    receivedBytesPerSecond: rate('receivedBytes'),
-    sentBytesPerSecond: rate('sentBytes'),
-  };
 }

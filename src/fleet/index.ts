@@ -12,7 +12,7 @@ export { libvirtDriver } from './drivers/libvirt/libvirt-driver.ts';
 export { vsphereDriver } from './drivers/vsphere/vsphere-driver.ts';
 export { xapiDriver } from './drivers/xapi/xapi-driver.ts';
 export { xenDriver } from './drivers/xen/xen-driver.ts';
-export { type Check, Fleet, type LiveFigures } from './fleet.ts';
+export { type Check, Fleet } from './fleet.ts';
 export type { ChangeListing, IntervalListing } from './inventory/history-queries.ts';
 export {
   FILTER_NAMES,
@@ -28,4 +28,5 @@ export {
 } from './inventory/queries.ts';
 export type { Source } from './inventory/sources.ts';
 export { openUsageHistory, type UsageFact } from './inventory/usage-facts.ts';
+export type { LiveFigures } from './live-figures.ts';
 export { parseCredentials } from './vault.ts';

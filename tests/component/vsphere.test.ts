@@ -4,9 +4,10 @@ import { after, before, describe, test } from 'node:test';
 import { type SourceTarget, vsphereDriver } from '#fleet';
 import { ConsumptionTable } from '../../src/fleet/consumption/consumption-table.ts';
 import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
-import type { VmChange } from '../../src/fleet/driver.ts';
+import type { DriverSession, PeriodFacet, VmChange, VmPeriod } from '../../src/fleet/driver.ts';
 import { Inventory } from '../../src/fleet/inventory/inventory.ts';
 import { SourceTable } from '../../src/fleet/inventory/sources.ts';
+import { liveFigures } from '../../src/fleet/live-figures.ts';
 import { type RunningVcsim, startVcsim, VCSIM_CREDENTIALS } from '../harness/vcsim.ts';
 import { eventually } from '../harness/vm-client.ts';
 
@@ -21,6 +22,7 @@ async function world(): Promise<DriverWorld> {
   return {
     driver: vsphereDriver,
     target: targetOf(vcsim),
+    pausesToDisk: true,
     deadUrl: new URL('vsphere://127.0.0.1:1/'),
     look: async () =>
       (await vcsim.list()).map(({ id, name, power }) => ({
@@ -103,6 +105,33 @@ describe('what only vSphere has', () => {
       process.off('unhandledRejection', note);
     }
     assert.deepEqual(unhandled, []);
+  });
+
+  test('what running VMs take just now is what vSphere measured last', async () => {
+    const session = await open();
+    const { vms } = await snapshotOf(session);
+    const nameOf = new Map(vms.map((vm) => [vm.nativeId, vm.name]));
+    const named = (nativeId: string) => ({ vm: nativeId, name: nameOf.get(nativeId) ?? '', source: 'vc', host: null });
+    let measured: readonly VmPeriod[] = [];
+    const periods: PeriodFacet = {
+      read: async (sinceMs) => {
+        const found = await session.periods?.read(sinceMs);
+        measured = found?.periods ?? [];
+        return found ?? { running: [], periods: [] };
+      },
+    };
+    const figures = await liveFigures(() => ({ ...session, periods }) as DriverSession, { intervalMs: 0, named });
+    const running = vms.filter((vm) => vm.powerState === 'running').map((vm) => vm.nativeId);
+    assert.deepEqual(figures.map((one) => one.vm).sort(), running.sort());
+    for (const { vm, cpuShare, memoryUsedBytes, sentBytesPerSecond } of figures) {
+      const last = measured.findLast((one) => one.nativeId === vm);
+      assert.ok(last !== undefined && last.endMs > Date.now() - 60_000);
+      assert.equal(cpuShare, Number(last.cpuNanoseconds) / 20e9);
+      assert.equal(memoryUsedBytes, Number(last.memoryUsedBytes));
+      assert.equal(sentBytesPerSecond, last.sentBytes === null ? null : Number(last.sentBytes) / 20);
+    }
+    await session.close();
+    assert.deepEqual(await liveFigures(() => session, { intervalMs: 0, named }), []);
   });
 
   test('what vSphere measured in periods of 20 s is counted once, however often it is read', async () => {

@@ -6,7 +6,7 @@
  * like in a look. Sessions that expire end, and the loop of the source signs in anew.
  */
 import { BerthError, messageOf } from '#base';
-import { nowMs, sleep, startTimer } from '#platform';
+import { nowMs, startTimer } from '#platform';
 import type {
   DriverSession,
   EventFacet,
@@ -15,18 +15,18 @@ import type {
   PastEvent,
   PeriodFacet,
   PowerFacet,
-  PowerVerb,
   SnapshotPage,
   SourceTarget,
   VmPeriod,
 } from '../../driver.ts';
 import { parseHostFacts, type VmFacts } from '../../facts.ts';
-import { childAt, textAt } from '../../xml.ts';
-import { element, type Moref, meaningOf, morefOf, reference, type Xml } from './soap.ts';
+import { textAt } from '../../xml.ts';
+import { element, type Moref, reference } from './soap.ts';
 import { PAGE_OBJECTS, type ServiceContent, VsphereClient } from './vsphere-client.ts';
 import { HOST_PROPERTIES, hostFacts, type ObjectContent } from './vsphere-facts.ts';
 import { pastEvents } from './vsphere-history.ts';
 import { type CounterKeys, counterKeys, PERIOD_SECONDS, periodSpec, periodsOf } from './vsphere-periods.ts';
+import { powerFacet } from './vsphere-power.ts';
 import { VsphereWatch, WANTED_OF_VMS } from './vsphere-watch.ts';
 
 const PAGES_AT_ONCE = 2;
@@ -36,8 +36,6 @@ const PERIOD_MS = PERIOD_SECONDS * 1_000;
 /** The way there and back is in the difference of the clocks: less than this is none. */
 const SAME_CLOCK_MS = 5_000;
 const LOGOUT_MS = 1_000;
-const TASK_DEADLINE_MS = 10_000;
-const TASK_EVERY_MS = 100;
 export const vsphereDriver: FleetDriver = {
   name: 'vsphere',
   schemes: ['vsphere', 'esx'],
@@ -261,53 +259,4 @@ class VsphereSession implements DriverSession {
 /** Whole seconds; clocks that are as good as the same are the same. */
 function clockShift(aheadMs: number): number {
   return Math.abs(aheadMs) < SAME_CLOCK_MS ? 0 : Math.round(aheadMs / 1_000) * 1_000;
-}
-
-function powerFacet(client: VsphereClient, content: ServiceContent): PowerFacet {
-  const task =
-    (method: string, ...more: readonly Xml[]) =>
-    async (vm: Moref) => {
-      const made = await client.call(method, [reference('_this', vm), ...more]);
-      const running = morefOf(childAt(made, 'returnval'));
-      if (running !== undefined) await taskEnd(client, content, running);
-    };
-  const plain = (method: string) => async (vm: Moref) => {
-    await client.call(method, [reference('_this', vm)]);
-  };
-  const actions: Readonly<Partial<Record<PowerVerb, (vm: Moref) => Promise<void>>>> = {
-    start: task('PowerOnVM_Task'),
-    stop: task('PowerOffVM_Task'),
-    shutdown: plain('ShutdownGuest'),
-    reboot: plain('RebootGuest'),
-    snapshot: task(
-      'CreateSnapshot_Task',
-      element('name', 'berth'),
-      element('memory', false),
-      element('quiesce', false),
-    ),
-  };
-  return {
-    verbs: Object.keys(actions) as PowerVerb[],
-    act: async (verb, nativeId) => {
-      await actions[verb]?.({ type: 'VirtualMachine', id: nativeId });
-    },
-  };
-}
-
-/** A task that is still at it when patience ends was accepted: that is all that was asked. @throws what it failed with */
-async function taskEnd(client: VsphereClient, content: ServiceContent, task: Moref): Promise<void> {
-  for (let leftMs = TASK_DEADLINE_MS; leftMs > 0; leftMs -= TASK_EVERY_MS) {
-    const [found] = await client.retrieve(content.propertyCollector, [task], {
-      properties: ['info.state', 'info.error'],
-      read: ({ properties }) => properties,
-    });
-    const state = found?.get('info.state')?.text;
-    if (state === 'success') return;
-    if (state === 'error') {
-      const failure = found?.get('info.error');
-      const name = (childAt(failure, 'fault')?.attributes['type'] ?? '').replace(/^.*:/, '');
-      throw meaningOf(name, textAt(failure, 'localizedMessage') ?? name);
-    }
-    await sleep(TASK_EVERY_MS);
-  }
 }
