@@ -35,6 +35,7 @@ import {
   vmFacts,
 } from './vsphere-facts.ts';
 import { pastEvents } from './vsphere-history.ts';
+import { HostPeriodReader } from './vsphere-host-periods.ts';
 import { type CounterKeys, counterKeys, PERIOD_SECONDS, periodSpec, periodsOf } from './vsphere-periods.ts';
 
 /** Larger pages made vCenters run into their own two minutes. @source ManageIQ pull request 7540 */
@@ -111,6 +112,7 @@ class VsphereSession implements DriverSession {
   /** Why it is over, unless it was closed. */
   #reason: BerthError | undefined;
   #counterKeys: CounterKeys | undefined;
+  #hostPeriods: HostPeriodReader | undefined;
 
   constructor(client: VsphereClient, content: ServiceContent, target: SourceTarget) {
     this.#client = client;
@@ -178,7 +180,9 @@ class VsphereSession implements DriverSession {
         for (const one of periodsOf(answer, keys))
           found.push({ ...one, startMs: one.startMs - shiftMs, endMs: one.endMs - shiftMs });
       }
-      return { running: running.map((vm) => vm.id), periods: found };
+      this.#hostPeriods ??= new HostPeriodReader({ client: this.#client, content: this.#content, perfManager });
+      const hosts = await this.#hostPeriods.read({ ...spec, shiftMs });
+      return { running: running.map((vm) => vm.id), periods: found, hosts };
     } catch (error) {
       throw this.#noticed(error);
     }
