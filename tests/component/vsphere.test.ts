@@ -162,6 +162,26 @@ describe('what only vSphere has', () => {
     }
   });
 
+  test('what hosts used is what vSphere measured of each of them, in periods of 20 s without gaps, and counts once', async () => {
+    const session = await open();
+    if (session.periods === undefined) throw new Error('vSphere measures by itself');
+    const { hosts } = await snapshotOf(session);
+    const sinceMs = Date.now() - 600_000;
+    const first = await session.periods.read(sinceMs);
+    for (const { nativeId, threads, memoryBytes } of hosts) {
+      const own = first.hosts.filter((one) => one.nativeId === nativeId);
+      assert.ok(own.length >= 28, `${own.length} periods`);
+      for (const [at, one] of own.entries()) {
+        assert.ok(at === 0 || one.startMs === own[at - 1]?.endMs, 'one after another');
+        const most = BigInt(threads ?? 0) * 20_000_000_000n;
+        assert.ok(one.cpuNanoseconds !== null && one.cpuNanoseconds > 0n && one.cpuNanoseconds <= most);
+        assert.ok(one.memoryUsedBytes !== null && one.memoryUsedBytes > 0n, `of ${memoryBytes}`);
+      }
+    }
+    assert.equal(new Set(first.hosts.map((one) => one.nativeId)).size, hosts.length);
+    await session.close();
+  });
+
   test('a certificate nobody signed is refused with its fingerprint, a pinned one is taken, another pin is not', async () => {
     await assert.rejects(open({ pin: undefined }), {
       kind: 'unauthenticated',

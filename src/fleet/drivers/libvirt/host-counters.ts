@@ -41,13 +41,18 @@ export async function hostSampleFacet(
   }
 }
 
-/** Asked for none, libvirt says how many there are. */
+/**
+ * Asked for none, libvirt says how many there are. The one procedure takes whose figures and how many, the other one how many
+ * and whose.
+ */
 async function figures(connection: LibvirtConnection, procedure: number): Promise<Figures> {
-  const ask = (count: number): Promise<XdrReader> =>
-    connection.call(procedure, new XdrWriter().int(ALL).int(count).uint(0));
-  const first = await ask(0);
-  first.list(readFigure);
-  const count = Math.min(Math.max(first.int(), 0), MOST_FIGURES);
+  const ask = (count: number): Promise<XdrReader> => {
+    const [first, second] = procedure === PROCEDURE.nodeGetCpuStats ? [ALL, count] : [count, ALL];
+    return connection.call(procedure, new XdrWriter().int(first).int(second).uint(0));
+  };
+  const none = await ask(0);
+  none.list(readFigure);
+  const count = Math.min(Math.max(none.int(), 0), MOST_FIGURES);
   return new Map((await ask(count)).list(readFigure));
 }
 
