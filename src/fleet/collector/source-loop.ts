@@ -239,24 +239,24 @@ export class SourceLoop {
     }
   }
 
-  /** Reads and keeps counters. What fails is a gap that the next reading finds: of VMs and of hosts each for itself. */
+  /**
+   * Reads and keeps counters. What fails is a gap that the next reading finds. A host is kept after its VMs, and not without them:
+   * what they used would be taken for its own.
+   */
   async #sample(session: DriverSession): Promise<void> {
-    const { consumption } = this.#parts;
+    const { consumption, hostConsumption } = this.#parts;
     const { samples, periods, hostSamples } = session;
     if (periods !== undefined) {
       await this.#reading(session, 'its counters', () => this.#samplePeriods(periods));
-    } else {
-      if (hostSamples !== undefined)
-        await this.#reading(session, 'the counters of its hosts', async () =>
-          this.#parts.hostConsumption.take(this.#round(), await hostSamples.read()),
-        );
-      if (samples !== undefined)
-        await this.#reading(session, 'its counters', async () => {
-          const read = await samples.read();
-          await inPieces(read, (piece) => consumption.take(this.#round(), piece));
-          consumption.finish(this.#round(), new Set(read.map((one) => one.nativeId)));
-        });
+      return;
     }
+    const hosts = await this.#reading(session, 'the counters of its hosts', async () => await hostSamples?.read());
+    await this.#reading(session, 'its counters', async () => {
+      const read = await samples?.read();
+      if (read !== undefined) await inPieces(read, (piece) => consumption.take(this.#round(), piece));
+      if (hosts !== undefined) hostConsumption.take(this.#round(), hosts);
+      if (read !== undefined) consumption.finish(this.#round(), new Set(read.map((one) => one.nativeId)));
+    });
   }
 
   async #samplePeriods(facet: PeriodFacet): Promise<void> {
@@ -265,8 +265,8 @@ export class SourceLoop {
     const untilMs = [consumption.countedUntil(id), hostConsumption.countedUntil(id)].flatMap((ms) => ms ?? []);
     const sinceMs = Math.max(untilMs.length === 0 ? 0 : Math.min(...untilMs), nowMs() - PERIODS_KEPT_MS);
     const { running, periods, hosts } = await facet.read(sinceMs);
-    await inPieces(hosts, (piece) => hostConsumption.takePeriods(this.#round(), piece));
     await inPieces(periods, (piece) => consumption.takePeriods(this.#round(), piece));
+    await inPieces(hosts, (piece) => hostConsumption.takePeriods(this.#round(), piece));
     consumption.finish(this.#round(), new Set(running));
   }
 
@@ -275,16 +275,18 @@ export class SourceLoop {
     return { sourceId: this.source.id, holder, nowMs: nowMs(), everyMs: this.#pace.sampleEveryMs };
   }
 
-  /** What cannot be read is said once, and again when it is something else. */
-  async #reading(session: DriverSession, what: string, read: () => Promise<void>): Promise<void> {
+  /** Undefined when it cannot be read: why is said once, and again when it is something else. */
+  async #reading<T>(session: DriverSession, what: string, read: () => Promise<T>): Promise<T | undefined> {
     try {
-      await read();
+      const result = await read();
       this.#unread.delete(what);
+      return result;
     } catch (error) {
       const problem = messageOf(error);
       if (!this.#isStopping && this.#session === session && problem !== this.#unread.get(what))
         this.#parts.log(`source ${this.source.name}: ${what} could not be read: ${problem}`);
       this.#unread.set(what, problem);
+      return undefined;
     }
   }
 
