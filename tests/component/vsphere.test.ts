@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { type SourceTarget, vsphereDriver } from '#fleet';
 import { ConsumptionTable } from '../../src/fleet/consumption/consumption-table.ts';
+import { HostConsumptionTable } from '../../src/fleet/consumption/host-consumption-table.ts';
 import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
 import type { VmChange } from '../../src/fleet/driver.ts';
 import { Inventory } from '../../src/fleet/inventory/inventory.ts';
@@ -179,6 +180,37 @@ describe('what only vSphere has', () => {
       }
     }
     assert.equal(new Set(first.hosts.map((one) => one.nativeId)).size, hosts.length);
+    const inventory = Inventory.open(':memory:');
+    const table = new HostConsumptionTable(inventory.database);
+    const fresh = { name: 'vc', url: 'vsphere://x/', driver: 'vsphere', sealedSecret: null, pin: null };
+    const paces = { allowPower: false, everyMs: 30_000, sampleEveryMs: 60_000 };
+    const sourceId = new SourceTable(inventory.database).add({ ...fresh, ...paces }, sinceMs).id;
+    inventory.apply({
+      sourceId,
+      observation: { kind: 'snapshot', vms: [], unread: [], isComplete: true },
+      hosts,
+      moment: { how: 'poll', atMs: sinceMs, observedMs: sinceMs, notBeforeMs: sinceMs },
+    });
+    const counted = () =>
+      inventory.database.get<{ cpu: string; seen: number }>(
+        'SELECT CAST(SUM(cpu_ns) AS TEXT) AS cpu, SUM(cpu_seen_ms) AS seen FROM host_consumed',
+      );
+    const round = { sourceId, nowMs: Date.now(), everyMs: 60_000 };
+    table.takePeriods(round, first.hosts);
+    const own = first.hosts.filter((one) => one.startMs >= sinceMs - 10_000);
+    const sum = own.reduce((total, one) => total + (one.cpuNanoseconds ?? 0n), 0n);
+    assert.equal(counted()?.cpu, String(sum));
+    const untilMs = Math.max(...own.map((one) => one.endMs));
+    const seenMs = counted()?.seen ?? 0;
+    assert.ok(seenMs <= hosts.length * (untilMs - sinceMs) && seenMs > hosts.length * (untilMs - sinceMs - 20_000));
+    // vcsim tells other figures each time it is asked: those of periods that are known change nothing.
+    const again = (await session.periods.read(sinceMs)).hosts;
+    table.takePeriods(
+      round,
+      again.filter((one) => one.endMs <= untilMs),
+    );
+    assert.equal(counted()?.cpu, String(sum));
+    inventory.close();
     await session.close();
   });
 

@@ -5,6 +5,7 @@ import type { HostPeriod, HostSample } from '../driver.ts';
 import { someSample, someVm } from '../fixture.ts';
 import { HostUseQueries } from '../inventory/host-use.ts';
 import { Inventory } from '../inventory/inventory.ts';
+import { OverheadFacts } from '../inventory/overhead-facts.ts';
 import { SourceTable } from '../inventory/sources.ts';
 import { ConsumptionTable } from './consumption-table.ts';
 import { HostConsumptionTable } from './host-consumption-table.ts';
@@ -28,10 +29,10 @@ class Watched {
   }
 
   /** Of a host of two threads and a GiB with one VM on it. */
-  look(atMs: number): void {
+  look(atMs: number, hostName = 'rack1'): void {
     const host = {
       nativeId: 'host-1',
-      name: 'rack1',
+      name: hostName,
       uuid: null,
       cpuModel: null,
       threads: 2,
@@ -139,6 +140,26 @@ test('a host that booted unseen: what it was down is unknown, what it used since
     first?.gaps.map((gap) => gap.kind),
     ['reset'],
   );
+});
+
+test('a host that is called otherwise now has its earlier hours as they were: what VMs used does not become its own', () => {
+  const world = new Watched();
+  world.look(START);
+  readHour(world, [...Array(61).keys()]);
+  const [before] = world.hours;
+  world.look(START + 61 * MINUTE, 'rack-one');
+  readHour(world, [62, 63]);
+  const [first, second] = world.hours;
+  assert.deepEqual([first?.host, first?.cpuNs], ['rack-one', before?.cpuNs]);
+  const overheads = new OverheadFacts(world.inventory.database).page(
+    { fromMs: 0, toMs: START + HOUR, limit: 9 },
+    undefined,
+  );
+  assert.deepEqual(
+    overheads.items.map((one) => [one.host, one.cpuNs]),
+    [['rack-one', first?.cpuNs.overhead]],
+  );
+  assert.equal(second?.host, 'rack-one');
 });
 
 test('a collector that lost its source keeps nothing of its hosts', () => {

@@ -12,6 +12,7 @@ import { countHost, countHostPeriod, type HostCounted, type KeptHostReading } fr
 interface Counting {
   readonly sourceId: number;
   readonly nativeId: string;
+  readonly name: string;
   readonly cpuHoldsVms: boolean;
 }
 
@@ -27,8 +28,9 @@ export class HostConsumptionTable {
     this.#inTransaction(round, () => {
       for (const sample of samples) {
         const { nativeId, run, atMs, cpuNanoseconds, cpuHoldsVms } = sample;
-        const counting = { sourceId: round.sourceId, nativeId, cpuHoldsVms };
-        if (this.#firstMs(counting) === undefined) continue;
+        const host = this.#host(round.sourceId, nativeId);
+        if (host === undefined) continue;
+        const counting = { sourceId: round.sourceId, nativeId, name: host.name, cpuHoldsVms };
         const counted = countHost(this.#kept(counting), sample, round.everyMs);
         if (counted === undefined) continue;
         this.#keep(counting, { run, atMs, cpuNanoseconds });
@@ -41,11 +43,13 @@ export class HostConsumptionTable {
   takePeriods(round: Round, periods: readonly HostPeriod[]): void {
     this.#inTransaction(round, () => {
       for (const period of periods) {
-        const counting = { sourceId: round.sourceId, nativeId: period.nativeId, cpuHoldsVms: true };
-        const firstMs = this.#firstMs(counting);
-        if (firstMs === undefined) continue;
+        const { nativeId } = period;
+        const host = this.#host(round.sourceId, nativeId);
+        if (host === undefined) continue;
+        const counting = { sourceId: round.sourceId, nativeId, name: host.name, cpuHoldsVms: true };
         const before = this.#kept(counting);
-        const counted = countHostPeriod(period, { untilMs: before?.atMs ?? firstMs, isFirst: before === undefined });
+        const untilMs = before?.atMs ?? host.first_ms;
+        const counted = countHostPeriod(period, { untilMs, isFirst: before === undefined });
         if (counted === undefined) continue;
         this.#keep(counting, { run: null, atMs: counted.span.endMs, cpuNanoseconds: null });
         this.#add(counting, counted);
@@ -71,13 +75,13 @@ export class HostConsumptionTable {
     });
   }
 
-  /** Undefined for a host that is not known, or gone. */
-  #firstMs({ sourceId, nativeId }: Counting): number | undefined {
-    return this.#database.get<{ ms: number }>(
-      'SELECT first_ms AS ms FROM host WHERE source_id = ? AND native_id = ? AND gone_ms IS NULL',
+  /** Undefined for one that is not known, or gone. */
+  #host(sourceId: number, nativeId: string): { readonly name: string; readonly first_ms: number } | undefined {
+    return this.#database.get(
+      'SELECT name, first_ms FROM host WHERE source_id = ? AND native_id = ? AND gone_ms IS NULL',
       sourceId,
       nativeId,
-    )?.ms;
+    );
   }
 
   #kept({ sourceId, nativeId }: Counting): KeptHostReading | undefined {
@@ -102,18 +106,19 @@ export class HostConsumptionTable {
     );
   }
 
-  #add({ sourceId, nativeId, cpuHoldsVms }: Counting, { span, amounts, gaps }: HostCounted): void {
+  #add({ sourceId, nativeId, name, cpuHoldsVms }: Counting, { span, amounts, gaps }: HostCounted): void {
     const pieces = span.endMs > span.startMs ? byHour({ span, amounts, gaps: [] }, 0) : [];
     for (const { hourMs, startMs, endMs, amounts: part } of pieces) {
       const seenMs = endMs - startMs;
       this.#database.run(
-        `INSERT INTO host_consumed (hour_ms, source_id, native_id, cpu_ns, cpu_seen_ms, cpu_holds_vms, memory_kib_ms, memory_seen_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        `INSERT INTO host_consumed (hour_ms, source_id, native_id, host_name, cpu_ns, cpu_seen_ms, cpu_holds_vms, memory_kib_ms,
+           memory_seen_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT DO UPDATE SET cpu_ns = cpu_ns + excluded.cpu_ns, cpu_seen_ms = cpu_seen_ms + excluded.cpu_seen_ms,
            memory_kib_ms = memory_kib_ms + excluded.memory_kib_ms, memory_seen_ms = memory_seen_ms + excluded.memory_seen_ms`,
         hourMs,
         sourceId,
         nativeId,
+        name,
         part.cpuNanoseconds ?? 0n,
         amounts.cpuNanoseconds === undefined ? 0 : seenMs,
         cpuHoldsVms ? 1 : 0,

@@ -72,14 +72,21 @@ export class HostUseQueries {
     });
   }
 
+  /** Under the name that the host had in each hour; in hours that it was not read, under the one it has. */
   #uses(host: HostRow, { fromMs, toMs }: Span): HostUse[] {
     return this.#database
       .all<{ hour_ms: number; cpu: string; memory: string }>(
-        `SELECT hour_ms, CAST(SUM(cpu_ns) AS TEXT) AS cpu, CAST(SUM(memory_kib_ms) AS TEXT) AS memory FROM consumed
-         WHERE hour_ms >= ? AND hour_ms < ? AND source_id = ? AND host_name = ? GROUP BY hour_ms`,
+        `SELECT c.hour_ms, CAST(SUM(c.cpu_ns) AS TEXT) AS cpu, CAST(SUM(c.memory_kib_ms) AS TEXT) AS memory FROM consumed c
+         LEFT JOIN host_consumed m ON m.hour_ms = c.hour_ms AND m.source_id = c.source_id AND m.native_id = ?1
+         WHERE c.source_id = ?2 AND c.hour_ms >= ?3 AND c.hour_ms < ?4
+           AND c.host_name IN (SELECT ?5 UNION SELECT host_name FROM host_consumed
+             WHERE source_id = ?2 AND native_id = ?1 AND hour_ms >= ?3 AND hour_ms < ?4)
+           AND c.host_name = COALESCE(m.host_name, ?5)
+         GROUP BY c.hour_ms`,
+        host.native_id,
+        host.source_id,
         fromMs,
         toMs,
-        host.source_id,
         host.name,
       )
       .map((row) => ({ hourMs: row.hour_ms, cpuNanoseconds: BigInt(row.cpu), memoryKibMs: BigInt(row.memory) }));

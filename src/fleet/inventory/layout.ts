@@ -173,8 +173,10 @@ export const LAYOUT: readonly string[] = [
 
   CREATE TABLE host_consumed (
     hour_ms INTEGER NOT NULL, source_id INTEGER NOT NULL REFERENCES source, native_id TEXT NOT NULL,
+    -- As it was called when the hour began, which is what its VMs' use stands under.
+    host_name TEXT NOT NULL,
     cpu_ns INTEGER NOT NULL, cpu_seen_ms INTEGER NOT NULL, cpu_holds_vms INTEGER NOT NULL,
-    memory_kib_ms INTEGER NOT NULL, memory_seen_ms INTEGER NOT NULL, PRIMARY KEY (hour_ms, source_id, native_id)
+    memory_kib_ms INTEGER NOT NULL, memory_seen_ms INTEGER NOT NULL, PRIMARY KEY (source_id, native_id, hour_ms)
   ) WITHOUT ROWID;
   CREATE INDEX consumed_host ON consumed (source_id, host_name, hour_ms);
 

@@ -1,4 +1,4 @@
-/** What hosts themselves needed, hour by hour, as usage facts: only of hours in which they were read. */
+/** What hosts themselves needed as usage facts, host by host and hour by hour: only of hours in which they were read. */
 import * as v from 'valibot';
 import { BerthError } from '#base';
 import type { Database } from '#store';
@@ -45,7 +45,7 @@ const END = `MIN(m.hour_ms + 3600000,
 const FROM = `FROM host_consumed m JOIN host h ON h.source_id = m.source_id AND h.native_id = m.native_id
   WHERE m.hour_ms >= ? AND m.hour_ms < ? AND ${START} < ${END}`;
 
-const PlaceSchema = v.tuple([v.number(), v.number(), v.string()]);
+const PlaceSchema = v.tuple([v.number(), v.string(), v.number()]);
 
 export class OverheadFacts {
   readonly #database: Database;
@@ -71,21 +71,21 @@ export class OverheadFacts {
          (SELECT name FROM source WHERE id = m.source_id) AS source,
          CAST(m.cpu_ns AS TEXT) AS cpu, CAST(m.memory_kib_ms AS TEXT) AS memory, m.cpu_seen_ms, m.memory_seen_ms, m.cpu_holds_vms,
          (SELECT CAST(COALESCE(SUM(c.cpu_ns), 0) AS TEXT) FROM consumed c
-          WHERE c.source_id = m.source_id AND c.host_name = h.name AND c.hour_ms = m.hour_ms) AS vm_cpu,
+          WHERE c.source_id = m.source_id AND c.host_name = m.host_name AND c.hour_ms = m.hour_ms) AS vm_cpu,
          (SELECT CAST(COALESCE(SUM(c.memory_kib_ms), 0) AS TEXT) FROM consumed c
-          WHERE c.source_id = m.source_id AND c.host_name = h.name AND c.hour_ms = m.hour_ms) AS vm_memory
-       ${FROM} AND (m.hour_ms, m.source_id, m.native_id) > (?, ?, ?)
-       ORDER BY m.hour_ms, m.source_id, m.native_id LIMIT ?`,
+          WHERE c.source_id = m.source_id AND c.host_name = m.host_name AND c.hour_ms = m.hour_ms) AS vm_memory
+       ${FROM} AND (m.source_id, m.native_id, m.hour_ms) > (?, ?, ?)
+       ORDER BY m.source_id, m.native_id, m.hour_ms LIMIT ?`,
       hourOf(span.fromMs),
       span.toMs,
-      ...(after === undefined ? ([0, 0, ''] as const) : placeOf(after)),
+      ...(after === undefined ? ([0, '', 0] as const) : placeOf(after)),
       span.limit + 1,
     );
     const last = rows[span.limit - 1];
     const hasMore = rows.length > span.limit && last !== undefined;
     return {
       items: rows.slice(0, span.limit).map(factOf),
-      next: hasMore ? JSON.stringify([last.hour_ms, last.source_id, last.native_id]) : undefined,
+      next: hasMore ? JSON.stringify([last.source_id, last.native_id, last.hour_ms]) : undefined,
     };
   }
 }
@@ -105,7 +105,7 @@ function factOf(row: Row): OverheadFact {
   };
 }
 
-function placeOf(text: string): [number, number, string] {
+function placeOf(text: string): [number, string, number] {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), PlaceSchema), text);
   if (parsed.success) return parsed.output;
   throw new BerthError('invalid', 'fleet.cursor', 'that is no place in the usage facts', {

@@ -47,7 +47,7 @@ function estate(gapCount: number, consumedCount: number, readHours = 0) {
   database.run('UPDATE source SET ok_ms = ?', 3 * HOUR + 1);
   for (let at = 0; at < readHours; at += 1)
     database.run(
-      "INSERT INTO host_consumed VALUES (?, ?, 'h-1', 100, 3600000, 1, 10, 3600000)",
+      "INSERT INTO host_consumed VALUES (?, ?, 'h-1', 'h', 100, 3600000, 1, 10, 3600000)",
       HOUR * (1 + at),
       sourceId,
     );

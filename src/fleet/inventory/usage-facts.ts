@@ -153,7 +153,7 @@ export class UsageFacts {
   }
 
   /**
-   * Hosts first, with the first page; intervals, as they were opened; what was consumed, by hour; what hosts needed, by hour; gaps
+   * Hosts first, with the first page; intervals, as they were opened; what was consumed, by hour; what hosts needed, by host; gaps
    * in counters.
    */
   page(span: UsageSpan): Page<UsageFact> {
