@@ -32,6 +32,8 @@ export interface DriverWorld {
   remove(name: string): Promise<void>;
   /** Ends the hypervisor's service at once; the suite's last act. */
   crash(): Promise<void>;
+  /** False where the hypervisor does not tell what its hosts used. */
+  readonly measuresHosts: boolean;
   /** The longest that a change made from outside may take to be heard. */
   readonly eventDeadlineMs: number;
 }
@@ -181,6 +183,7 @@ export function driverConformance(start: () => Promise<DriverWorld>): void {
   test('what hosts used is of hosts in the snapshot, and their time never goes back', () =>
     withSession(async (session) => {
       const { hostSamples, periods } = session;
+      assert.equal(hostSamples !== undefined || periods !== undefined, world.measuresHosts);
       const hosts = new Set((await snapshotOf(session)).hosts.map((host) => host.nativeId));
       if (hostSamples !== undefined) {
         const [first, second] = [await hostSamples.read(), await hostSamples.read()];

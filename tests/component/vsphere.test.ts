@@ -36,6 +36,7 @@ async function world(): Promise<DriverWorld> {
     crash: () => vcsim.kill(),
     // vcsim gathers changes for 250 ms.
     eventDeadlineMs: 5_000,
+    measuresHosts: true,
   };
 }
 

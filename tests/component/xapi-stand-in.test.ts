@@ -50,6 +50,7 @@ async function world(): Promise<DriverWorld> {
     remove: async (name) => database.remove(database.vmNamed(name)),
     crash: () => pool.kill(),
     eventDeadlineMs: 2_000,
+    measuresHosts: true,
   };
 }
 

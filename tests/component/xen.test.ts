@@ -60,6 +60,7 @@ async function worldOf(): Promise<DriverWorld> {
     },
     crash: () => xen.kill(),
     eventDeadlineMs: EVENT_DEADLINE_MS,
+    measuresHosts: true,
   };
 }
 

@@ -242,6 +242,42 @@ test('what the host itself needed is in the usage file, and is what utilization 
   assert.ok(own > 0n && own <= told, `${own} was read before ${told}`);
 });
 
+test('the daemon’s own ledger has what the host itself needed, priced as overhead', async () => {
+  const card = join(folder, 'overhead.yaml');
+  // A second of a processor is 1 EUR.
+  writeFileSync(
+    card,
+    `rate-card: overhead
+format: 1
+currency: EUR
+charge-per: hour
+month: calendar
+versions:
+  - version: only
+    effective: { from: 2026-01-01 }
+    items:
+      - { id: cpu, resource: vcpu, unit: vcpu-hour, price: 3600 }
+    idle: { share: none }
+    overhead: { share: unallocated }
+`,
+  );
+  const confirmed = async (): Promise<number> => {
+    const hosts = (await facts()).filter((one) => one.type === 'overhead') as unknown as readonly {
+      readonly source: string;
+      readonly cpuNs: string;
+    }[];
+    return hosts.filter((one) => one.source === 'berth').reduce((sum, one) => sum + Number(one.cpuNs), 0) / 1e9;
+  };
+  const least = await confirmed();
+  await said('cost', 'card', 'set', card);
+  await said('cost', 'rate');
+  const lines = (await said('cost', 'report', '--by', 'category,source', '--json')).trimEnd().split('\n');
+  const rows = lines.map((line) => JSON.parse(line) as Record<string, string>);
+  const told = Number(rows.find((row) => row['category'] === 'overhead' && row['source'] === 'berth')?.['cost']);
+  const most = await confirmed();
+  assert.ok(least > 0 && told >= least - 0.001 && told <= most + 0.001, `${least} ≤ ${told} ≤ ${most}: ${lines}`);
+});
+
 test('what was consumed, and addresses, are priced when the card says so', async () => {
   const card = join(folder, 'card.yaml');
   writeFileSync(
