@@ -59,7 +59,11 @@ export const SearchQuerySchema = v.strictObject({
 });
 
 export const SpanQuerySchema = v.strictObject({ from: v.optional(instant), to: v.optional(instant), limit, after });
-export const HoursQuerySchema = v.strictObject({ from: v.optional(instant), to: v.optional(instant) });
+export const HoursQuerySchema = v.strictObject({
+  from: v.optional(instant),
+  to: v.optional(instant),
+  host: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(1_024))),
+});
 export const AtQuerySchema = v.strictObject({ time: instant, limit, after });
 
 export const TopQuerySchema = v.strictObject({

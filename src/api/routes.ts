@@ -223,12 +223,13 @@ const hostUse: readonly ApiRoute[] = [
     method: 'GET',
     path: '/berth/v1/fleet/utilization',
     name: 'fleetUtilization',
-    summary: 'what hosts could, what their VMs used and what was left, hour by hour; a day when no times are given',
+    summary:
+      'what hosts could, what their VMs and they themselves used, and what was idle, hour by hour; a day when no times are given',
     query: HoursQuerySchema,
     answer: v.array(HostUseSchema),
     handle: ({ fleet }, { query }) => {
       const toMs = query.to ?? nowMs();
-      return fleet.hostUse.hours({ fromMs: query.from ?? toMs - DAY_MS, toMs });
+      return fleet.hostUse.hours({ fromMs: query.from ?? toMs - DAY_MS, toMs, host: query.host });
     },
   }),
 ];

@@ -144,6 +144,15 @@ export const UsageSchema = v.variant('type', [
     end: text,
   }),
   v.object({
+    type: v.literal('overhead'),
+    source: text,
+    host: text,
+    cpuNs: v.pipe(text, v.regex(/^[0-9]+$/), v.description('what the host itself needed, within one UTC hour')),
+    memoryByteMs: v.pipe(text, v.regex(/^[0-9]+$/)),
+    start: text,
+    end: text,
+  }),
+  v.object({
     type: v.literal('gap'),
     vm: text,
     kind: v.picklist(['late', 'reset', 'ended', 'device', 'absurd']),
@@ -154,9 +163,11 @@ export const UsageSchema = v.variant('type', [
 
 const ShareSchema = v.object({
   capacity: text,
-  used: text,
-  rest: v.pipe(text, v.description('idle, and what the hypervisor itself needed')),
-  beyond: v.pipe(text, v.description('used beyond the capacity: capacity + beyond = used + rest')),
+  used: v.pipe(text, v.description('by its VMs')),
+  overhead: v.pipe(text, v.description('what the host itself needed: all that it used, less what its VMs did')),
+  idle: text,
+  unknown: v.pipe(text, v.description('of time in which the host was not read')),
+  beyond: v.pipe(text, v.description('used beyond the capacity: capacity + beyond = used + overhead + idle + unknown')),
 });
 
 export const HostUseSchema = v.object({
@@ -166,6 +177,10 @@ export const HostUseSchema = v.object({
   end: text,
   cpuNs: v.pipe(ShareSchema, v.description('nanoseconds of processor, whole numbers as text')),
   memoryKibMs: ShareSchema,
+  gaps: v.pipe(
+    v.array(v.object({ kind: v.picklist(['late', 'reset', 'absurd']), start: text, end: text })),
+    v.description('time of which readings of the host tell less than happened'),
+  ),
 });
 
 export const CheckSchema = v.object({ what: text, verdict: v.picklist(['ok', 'refused', 'absent']), told: text });

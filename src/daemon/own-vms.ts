@@ -2,7 +2,7 @@
 import { BerthError } from '#base';
 import { type Engine, isUp, type Vm, type VmState, type VmUsage } from '#engine';
 import type { OwnVms, PowerVerb } from '#fleet';
-import { files, hostFacts, hostUptimeMs, nowMs, startTimer } from '#platform';
+import { files, hostFacts, hostUptimeMs, nowMs, readHostUse, startTimer } from '#platform';
 import type { Volumes } from '#storage';
 
 const POWER_OF: Readonly<Record<VmState['name'], string>> = {
@@ -99,6 +99,12 @@ export async function ownVms({ engine, volumes, news, version, qemuVersion }: Ow
       await actions[verb]?.(vm);
     },
     samples: () => samplesOf(engine.list().filter((vm) => isUp(vm.record.state))),
+    hostSamples: async () => {
+      const { bootId, upMs, cpuNanoseconds, memoryUsedBytes } = await readHostUse();
+      const atMs = nowMs();
+      const began = { run: bootId, beganMs: atMs - upMs };
+      return [{ nativeId: host.hostName, atMs, ...began, cpuNanoseconds, cpuHoldsVms: true, memoryUsedBytes }];
+    },
   };
 }
 

@@ -34,6 +34,8 @@ export interface DriverWorld {
   remove(name: string): Promise<void>;
   /** Ends the hypervisor's service at once; the suite's last act. */
   crash(): Promise<void>;
+  /** False where the hypervisor does not tell what its hosts used. */
+  readonly measuresHosts: boolean;
   /** The longest that a change made from outside may take to be heard. */
   readonly eventDeadlineMs: number;
 }
@@ -179,6 +181,27 @@ export function driverConformance(start: () => Promise<DriverWorld>): void {
       }
       await world.stop('conform-samples');
       await world.remove('conform-samples');
+    }));
+
+  test('what hosts used is of hosts in the snapshot, and their time never goes back', () =>
+    withSession(async (session) => {
+      const { hostSamples, periods } = session;
+      assert.equal(hostSamples !== undefined || periods !== undefined, world.measuresHosts);
+      const hosts = new Set((await snapshotOf(session)).hosts.map((host) => host.nativeId));
+      if (hostSamples !== undefined) {
+        const [first, second] = [await hostSamples.read(), await hostSamples.read()];
+        assert.deepEqual(new Set(second.map((one) => one.nativeId)), hosts);
+        for (const later of second) {
+          const earlier = first.find((one) => one.nativeId === later.nativeId);
+          assert.equal(later.run, earlier?.run);
+          assert.ok((later.cpuNanoseconds ?? 0n) >= (earlier?.cpuNanoseconds ?? 0n) && later.cpuNanoseconds !== null);
+          assert.ok(later.memoryUsedBytes !== null && later.memoryUsedBytes > 0n);
+        }
+      } else if (periods !== undefined) {
+        const told = (await periods.read(Date.now() - 600_000)).hosts;
+        assert.ok(told.length > 0 && told.every((one) => hosts.has(one.nativeId)));
+        assert.ok(told.every((one) => one.cpuNanoseconds !== null && (one.memoryUsedBytes ?? 0n) > 0n));
+      }
     }));
 
   test('closing ends the session without an error, and calls on it fail instead of hanging', async () => {

@@ -3,7 +3,7 @@
  * is absent means that the hypervisor, or the right this source was given, does not allow it; nothing is stubbed.
  *
  *     open ─▶ fingerprint ─▶ snapshot … snapshot ─▶ close
- *                └─ events · power · samples · history (what the session has)
+ *                └─ events · power · samples · hostSamples · history (what the session has)
  *
  * Failures are BerthErrors of the kinds `unavailable` (not reachable, broke off), `unauthenticated` (wrong
  * credentials), `denied`, `timeout`, `unsupported` and `invalid` (it talks nonsense).
@@ -67,6 +67,8 @@ export interface DriverSession {
   readonly samples?: SampleFacet;
   /** Instead of `samples`. */
   readonly periods?: PeriodFacet;
+  /** Beside `samples`. */
+  readonly hostSamples?: HostSampleFacet;
   readonly history?: HistoryFacet;
 }
 
@@ -136,7 +138,46 @@ export interface VmPeriod {
 /** For hypervisors without counters. */
 export interface PeriodFacet {
   /** Who runs, and whole periods of them that ended after `sinceMs`, as far back as they are kept, in their order. */
-  read(sinceMs: number): Promise<{ readonly running: readonly string[]; readonly periods: readonly VmPeriod[] }>;
+  read(sinceMs: number): Promise<{
+    readonly running: readonly string[];
+    readonly periods: readonly VmPeriod[];
+    /** Of the hosts, in the same way. */
+    readonly hosts: readonly HostPeriod[];
+  }>;
+}
+
+/** What a host used since it began to count; null where it does not say. */
+export interface HostSample {
+  /** The host's. */
+  readonly nativeId: string;
+  readonly atMs: number;
+  /** Names the host's boot; null when it has no name: counters that fell, or began after the last reading, began anew. */
+  readonly run: string | null;
+  /** When its counters began, by our clock; null when nobody says. */
+  readonly beganMs: number | null;
+  /** Time of all its processors that was not idle. */
+  readonly cpuNanoseconds: bigint | null;
+  /** Whether its VMs' time is part of that (under Linux it is) or not (Xen's dom0). */
+  readonly cpuHoldsVms: boolean;
+  /** All that was in use, by VMs too. A gauge: it says how it is now. */
+  readonly memoryUsedBytes: bigint | null;
+}
+
+export interface HostSampleFacet {
+  /** Of every host of the source. */
+  read(): Promise<readonly HostSample[]>;
+}
+
+/** What a host used, its VMs included, in a stretch of time that it measured itself; null where it does not say. */
+export interface HostPeriod {
+  readonly nativeId: string;
+  /** Our clock, as well as it is known. */
+  readonly startMs: number;
+  readonly endMs: number;
+  /** Time of all its processors that was not idle. */
+  readonly cpuNanoseconds: bigint | null;
+  /** On average. */
+  readonly memoryUsedBytes: bigint | null;
 }
 
 /** Something the hypervisor remembers from before berth looked: how it was from then on, as far as the event says. */

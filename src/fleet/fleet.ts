@@ -6,6 +6,7 @@ import { BerthError } from '#base';
 import { nowMs } from '#platform';
 import { asBerthError, SourceLoop } from './collector/source-loop.ts';
 import { ConsumptionTable } from './consumption/consumption-table.ts';
+import { HostConsumptionTable } from './consumption/host-consumption-table.ts';
 import type { Credentials, DriverSession, FleetDriver, PowerVerb, SourceTarget } from './driver.ts';
 import { HistoryQueries } from './inventory/history-queries.ts';
 import { HostUseQueries } from './inventory/host-use.ts';
@@ -56,6 +57,7 @@ export class Fleet {
   readonly #parts: FleetParts;
   readonly #inventory: Inventory;
   readonly #consumption: ConsumptionTable;
+  readonly #hostConsumption: HostConsumptionTable;
   readonly #sources: SourceTable;
   readonly #vault: Vault;
   readonly #loops = new Map<number, SourceLoop>();
@@ -65,6 +67,7 @@ export class Fleet {
     this.#inventory = inventory;
     this.#vault = vault;
     this.#consumption = new ConsumptionTable(inventory.database);
+    this.#hostConsumption = new HostConsumptionTable(inventory.database);
     this.#sources = new SourceTable(inventory.database);
     this.queries = new FleetQueries(inventory.database);
     this.past = new HistoryQueries(inventory.database);
@@ -184,6 +187,7 @@ export class Fleet {
         events: session.events,
         'power verbs': session.power,
         counters: session.samples ?? session.periods,
+        'counters of hosts': session.hostSamples ?? session.periods,
         'past events': session.history,
       };
       for (const [what, facet] of Object.entries(facets))
@@ -273,6 +277,7 @@ export class Fleet {
     const loop = new SourceLoop(source, {
       inventory: this.#inventory,
       consumption: this.#consumption,
+      hostConsumption: this.#hostConsumption,
       sources: this.#sources,
       driver: this.#driverNamed(source.driver),
       target: () => this.#targetOf(source),

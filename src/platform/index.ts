@@ -18,6 +18,7 @@ export {
   spawnTalking,
   type TalkingProcess,
 } from './host-process.ts';
+export { readHostUse } from './host-use.ts';
 export {
   type HttpRequest,
   type HttpResponse,

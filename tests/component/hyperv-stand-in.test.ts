@@ -46,6 +46,7 @@ async function world(): Promise<DriverWorld> {
     remove: async (name) => host.remove(name),
     crash: () => host.kill(),
     eventDeadlineMs: DEADLINE_MS,
+    measuresHosts: false,
   };
 }
 

@@ -1,10 +1,12 @@
 /** The libvirt driver against a real libvirtd: with its test driver, and with QEMU. `virsh` is the outside view. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { libvirtDriver } from '#fleet';
 import { reservePort } from '#platform';
 import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
 import { listDomains, type RunningLibvirt, startLibvirt, writeDomain } from '../harness/libvirt.ts';
+import { eventually } from '../harness/vm-client.ts';
 
 type Connect = 'test:///default' | 'qemu:///system';
 
@@ -42,6 +44,8 @@ async function worldOf(connect: Connect): Promise<DriverWorld> {
     },
     crash: () => libvirt.dispose(),
     eventDeadlineMs: 5_000,
+    // The test driver makes up a host whose memory it does not tell.
+    measuresHosts: type === 'qemu',
   };
 }
 
@@ -126,6 +130,52 @@ describe('what only libvirt has', () => {
     assert.ok(told > 0 && (Number.isNaN(cpu) || Math.abs(cpu - told) < 2), `${told} s, virsh says ${cpu} s`);
     await session.close();
     await libvirt.virsh('qemu:///system', 'destroy', 'real');
+  });
+
+  test('what the host used is what virsh says of it, the busy domain of its own included, and idle time is not', async () => {
+    await libvirt.virsh('qemu:///system', 'create', writeDomain(libvirt, { name: 'busy', type: 'qemu' }));
+    const session = await open(`qemu+unix:///system?socket=${libvirt.readOnlySocket}`);
+    const { hosts } = await snapshotOf(session);
+    const read = async () => {
+      const [sample] = (await session.hostSamples?.read()) ?? [];
+      assert.ok(sample !== undefined && sample.cpuNanoseconds !== null && sample.memoryUsedBytes !== null);
+      return sample;
+    };
+    const domainNs = async () => (await session.samples?.read())?.[0]?.cpuNanoseconds ?? 0n;
+    const virshNs = async (): Promise<bigint> => {
+      const told = await libvirt.virsh('qemu:///system', 'nodecpustats');
+      const figure = (name: string): bigint => BigInt(new RegExp(`^${name}: +([0-9]+)$`, 'm').exec(told)?.[1] ?? '-1');
+      return figure('user') + figure('system');
+    };
+    const [hostFirst, domainFirst] = [await read(), await domainNs()];
+    const outside = await virshNs();
+    const domainLast = await eventually('the domain has used a second', 60_000, async () => {
+      const now = await domainNs();
+      return now - domainFirst > 1_000_000_000n ? now : undefined;
+    });
+    const hostLast = await read();
+    assert.equal(hostFirst.nativeId, hosts[0]?.nativeId);
+    assert.ok(
+      (hostFirst.cpuNanoseconds ?? 0n) <= outside && outside <= (hostLast.cpuNanoseconds ?? 0n),
+      `${hostFirst.cpuNanoseconds} ≤ ${outside} ≤ ${hostLast.cpuNanoseconds}`,
+    );
+    const rose = (hostLast.cpuNanoseconds ?? 0n) - (hostFirst.cpuNanoseconds ?? 0n);
+    // The kernel counts a process by the nanosecond and a processor by ticks of 10 ms.
+    assert.ok(rose >= domainLast - domainFirst - 100_000_000n, `${rose} holds ${domainLast - domainFirst}`);
+    const ticks = BigInt(hosts[0]?.threads ?? 0) * BigInt(hostLast.atMs - hostFirst.atMs) * 1_000_000n;
+    assert.ok(rose <= ticks + 100_000_000n, `${rose} is not more than ${ticks}`);
+    const bootedMs = Date.now() - Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0]) * 1_000;
+    const offMs = Math.abs((hostLast.beganMs ?? 0) - bootedMs);
+    // What other machines took of this one's processors is in no time of its own.
+    assert.ok(offMs < (Date.now() - bootedMs) / 5, `its counters began ${offMs} ms from the boot`);
+    const memory = await libvirt.virsh('qemu:///system', 'nodememstats');
+    const [total, free] = ['total', 'free'].map((name) =>
+      BigInt(new RegExp(`^${name} *: +([0-9]+) KiB$`, 'm').exec(memory)?.[1] ?? '0'),
+    );
+    assert.ok((hostLast.memoryUsedBytes ?? 0n) > 0n);
+    assert.ok((hostLast.memoryUsedBytes ?? 0n) / 1024n <= (total ?? 0n) - (free ?? 0n) + 262_144n);
+    await session.close();
+    await libvirt.virsh('qemu:///system', 'destroy', 'busy');
   });
 
   test('read-only is held by libvirt itself, not by us alone', async () => {

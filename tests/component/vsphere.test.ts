@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { type SourceTarget, vsphereDriver } from '#fleet';
 import { ConsumptionTable } from '../../src/fleet/consumption/consumption-table.ts';
+import { HostConsumptionTable } from '../../src/fleet/consumption/host-consumption-table.ts';
 import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
 import type { DriverSession, PeriodFacet, VmChange, VmPeriod } from '../../src/fleet/driver.ts';
 import { Inventory } from '../../src/fleet/inventory/inventory.ts';
@@ -37,6 +38,7 @@ async function world(): Promise<DriverWorld> {
     crash: () => vcsim.kill(),
     // vcsim gathers changes for 250 ms.
     eventDeadlineMs: 5_000,
+    measuresHosts: true,
   };
 }
 
@@ -117,7 +119,7 @@ describe('what only vSphere has', () => {
       read: async (sinceMs) => {
         const found = await session.periods?.read(sinceMs);
         measured = found?.periods ?? [];
-        return found ?? { running: [], periods: [] };
+        return found ?? { running: [], periods: [], hosts: [] };
       },
     };
     const figures = await liveFigures(() => ({ ...session, periods }) as DriverSession, { intervalMs: 0, named });
@@ -189,6 +191,57 @@ describe('what only vSphere has', () => {
       await session.close();
       await small.kill();
     }
+  });
+
+  test('what hosts used is what vSphere measured of each of them, in periods of 20 s without gaps, and counts once', async () => {
+    const session = await open();
+    if (session.periods === undefined) throw new Error('vSphere measures by itself');
+    const { hosts } = await snapshotOf(session);
+    const sinceMs = Date.now() - 600_000;
+    const first = await session.periods.read(sinceMs);
+    for (const { nativeId, threads, memoryBytes } of hosts) {
+      const own = first.hosts.filter((one) => one.nativeId === nativeId);
+      assert.ok(own.length >= 28, `${own.length} periods`);
+      for (const [at, one] of own.entries()) {
+        assert.ok(at === 0 || one.startMs === own[at - 1]?.endMs, 'one after another');
+        const most = BigInt(threads ?? 0) * 20_000_000_000n;
+        assert.ok(one.cpuNanoseconds !== null && one.cpuNanoseconds > 0n && one.cpuNanoseconds <= most);
+        assert.ok(one.memoryUsedBytes !== null && one.memoryUsedBytes > 0n, `of ${memoryBytes}`);
+      }
+    }
+    assert.equal(new Set(first.hosts.map((one) => one.nativeId)).size, hosts.length);
+    const inventory = Inventory.open(':memory:');
+    const table = new HostConsumptionTable(inventory.database);
+    const fresh = { name: 'vc', url: 'vsphere://x/', driver: 'vsphere', sealedSecret: null, pin: null };
+    const paces = { allowPower: false, everyMs: 30_000, sampleEveryMs: 60_000 };
+    const sourceId = new SourceTable(inventory.database).add({ ...fresh, ...paces }, sinceMs).id;
+    inventory.apply({
+      sourceId,
+      observation: { kind: 'snapshot', vms: [], unread: [], isComplete: true },
+      hosts,
+      moment: { how: 'poll', atMs: sinceMs, observedMs: sinceMs, notBeforeMs: sinceMs },
+    });
+    const counted = () =>
+      inventory.database.get<{ cpu: string; seen: number }>(
+        'SELECT CAST(SUM(cpu_ns) AS TEXT) AS cpu, SUM(cpu_seen_ms) AS seen FROM host_consumed',
+      );
+    const round = { sourceId, nowMs: Date.now(), everyMs: 60_000 };
+    table.takePeriods(round, first.hosts);
+    const own = first.hosts.filter((one) => one.startMs >= sinceMs - 10_000);
+    const sum = own.reduce((total, one) => total + (one.cpuNanoseconds ?? 0n), 0n);
+    assert.equal(counted()?.cpu, String(sum));
+    const untilMs = Math.max(...own.map((one) => one.endMs));
+    const seenMs = counted()?.seen ?? 0;
+    assert.ok(seenMs <= hosts.length * (untilMs - sinceMs) && seenMs > hosts.length * (untilMs - sinceMs - 20_000));
+    // vcsim tells other figures each time it is asked: those of periods that are known change nothing.
+    const again = (await session.periods.read(sinceMs)).hosts;
+    table.takePeriods(
+      round,
+      again.filter((one) => one.endMs <= untilMs),
+    );
+    assert.equal(counted()?.cpu, String(sum));
+    inventory.close();
+    await session.close();
   });
 
   test('a certificate nobody signed is refused with its fingerprint, a pinned one is taken, another pin is not', async () => {

@@ -14,7 +14,7 @@ import { XapiClient } from '../../src/fleet/drivers/xapi/xapi-client.ts';
 import { eventually } from '../harness/vm-client.ts';
 import { startXapiStandIn, type XapiStandIn } from '../harness/xapi-stand-in.ts';
 import { XAPI_CREDENTIALS } from '../harness/xapi-stand-in-database.ts';
-import { STAND_IN_RATES } from '../harness/xapi-stand-in-metrics.ts';
+import { STAND_IN_HOST_RATES, STAND_IN_RATES } from '../harness/xapi-stand-in-metrics.ts';
 
 const DEADLINE_MS = 10_000;
 const POWER = { Running: 'running', Halted: 'off', Suspended: 'suspended', Paused: 'paused' } as const;
@@ -50,6 +50,7 @@ async function world(): Promise<DriverWorld> {
     remove: async (name) => database.remove(database.vmNamed(name)),
     crash: () => pool.kill(),
     eventDeadlineMs: 2_000,
+    measuresHosts: true,
   };
 }
 
@@ -435,6 +436,15 @@ describe('what only XAPI has (a stand-in for a pool)', () => {
           },
         );
       }
+      // An eighth of the host's 16 threads is two; and 40 GiB are not free.
+      const ofHost = (read?.hosts ?? []).filter((one) => one.nativeId === hostUuid(0));
+      assert.equal(ofHost.length, own.length);
+      for (const [at, one] of ofHost.entries()) {
+        assert.deepEqual([one.startMs, one.endMs], [own[at]?.startMs, own[at]?.endMs]);
+        assert.equal(one.cpuNanoseconds, BigInt(STAND_IN_HOST_RATES.cpu_avg * 16 * 60) * 1_000_000_000n);
+        assert.equal(one.memoryUsedBytes, 40n * 2n ** 30n);
+      }
+      assert.ok((read?.hosts ?? []).every((one) => one.nativeId === hostUuid(0)));
       // The other member shows a certificate of its own, which nobody pinned.
       assert.deepEqual(
         (read?.periods ?? []).filter((one) => one.nativeId === uuid(far)),

@@ -6,8 +6,11 @@ import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { Fleet, xenDriver } from '#fleet';
 import { findProcesses, runChecked, signalProcess } from '#platform';
+import { ConsumptionTable } from '../../src/fleet/consumption/consumption-table.ts';
 import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
-import type { DriverSession, VmChange } from '../../src/fleet/driver.ts';
+import type { DriverSession, VmChange, VmSample } from '../../src/fleet/driver.ts';
+import { Inventory } from '../../src/fleet/inventory/inventory.ts';
+import { SourceTable } from '../../src/fleet/inventory/sources.ts';
 import { eventually } from '../harness/vm-client.ts';
 import { type RunningXen, startXen } from '../harness/xen.ts';
 
@@ -57,6 +60,7 @@ async function worldOf(): Promise<DriverWorld> {
     },
     crash: () => xen.kill(),
     eventDeadlineMs: EVENT_DEADLINE_MS,
+    measuresHosts: true,
   };
 }
 
@@ -68,6 +72,53 @@ test('without ssh it is a shell of this host, which says that it is no Xen host'
     AbortSignal.timeout(DEADLINE_MS),
   );
   await assert.rejects(opening, (error: { code?: string }) => /^xen\.(no_xl|failed)$/.test(error.code ?? ''));
+});
+
+test('a host that boots while nobody looks gives a domain the number it had: it is another run, and both count', async () => {
+  const uuid = '0badb007-1111-4222-8333-444455556666';
+  const inventory = Inventory.open(':memory:');
+  const table = new ConsumptionTable(inventory.database);
+  const fresh = { name: 'lab', url: 'xl:///', driver: 'xen', sealedSecret: null, pin: null, allowPower: false };
+  const paces = { everyMs: 30_000, sampleEveryMs: 60_000 };
+  const sourceId = new SourceTable(inventory.database).add({ ...fresh, ...paces }, Date.now()).id;
+  /** Boots the host, makes the domain and reads it once it has used more than so much. */
+  const afterBoot = async (leastNs: bigint): Promise<VmSample> => {
+    const xen = await startXen();
+    try {
+      await xen.run(`xl create ${await xen.define('again', { uuid })}`);
+      const session = await xenDriver.open(
+        { name: 'x', url: urlOf(xen), allowPower: false },
+        AbortSignal.timeout(DEADLINE_MS),
+      );
+      const { vms, hosts } = await snapshotOf(session);
+      const now = Date.now();
+      const moment = { how: 'poll' as const, atMs: now, observedMs: now, notBeforeMs: now };
+      inventory.apply({
+        sourceId,
+        observation: { kind: 'snapshot', vms, unread: [], isComplete: true },
+        hosts,
+        moment,
+      });
+      inventory.setSourceState(sourceId, 'up', { moment });
+      const sample = await eventually('the domain has used its time', DEADLINE_MS, async () =>
+        (await session.samples?.read())?.find((one) => (one.cpuNanoseconds ?? 0n) > leastNs),
+      );
+      await session.close();
+      table.take({ sourceId, nowMs: sample.atMs, everyMs: 60_000 }, [sample]);
+      return sample;
+    } finally {
+      await xen.kill();
+    }
+  };
+  const first = await afterBoot(0n);
+  // More than before: what fell would have been seen to begin anew.
+  const second = await afterBoot(first.cpuNanoseconds ?? 0n);
+  const numberOf = (sample: VmSample): string => sample.run?.split('.').at(-1) ?? '';
+  assert.equal(numberOf(second), numberOf(first));
+  assert.notEqual(second.run, first.run);
+  const { ns } = inventory.database.get<{ ns: string }>('SELECT CAST(SUM(cpu_ns) AS TEXT) AS ns FROM consumed') ?? {};
+  assert.equal(ns, String(second.cpuNanoseconds), 'all that it did since the boot');
+  inventory.close();
 });
 
 describe('what only Xen has', () => {
@@ -165,6 +216,27 @@ describe('what only Xen has', () => {
     );
     assert.ok(Number(first.diskReadBytes) / 512 <= Number(readSectors));
     assert.ok(Number(last.sentBytes) > 0, 'the guest has spoken IPv6 at least');
+  });
+
+  test("what the host used is dom0's time, which grows, and the memory that xl does not call free", async () => {
+    const session = await open();
+    const dom0Seconds = async (): Promise<number> =>
+      Number(/^Domain-0 .* ([0-9]+\.[0-9]) +0{8}-/m.exec(await xen.run('xl list -v'))?.[1]);
+    const before_ = await dom0Seconds();
+    const [sample] = (await session.hostSamples?.read()) ?? [];
+    const after_ = await dom0Seconds();
+    assert.ok(sample !== undefined && !sample.cpuHoldsVms);
+    const seconds = Number(sample.cpuNanoseconds) / 1e9;
+    assert.ok(before_ <= seconds && seconds <= after_ && seconds > 1, `${before_} ≤ ${seconds} ≤ ${after_}`);
+    const free = Number(/^free_memory +: ([0-9]+)$/m.exec(await xen.run('xl info'))?.[1]);
+    const { hosts } = await snapshotOf(session);
+    assert.equal(Number(sample.memoryUsedBytes), (hosts[0]?.memoryBytes ?? 0) - free * 2 ** 20);
+    assert.equal(sample.nativeId, hosts[0]?.nativeId);
+    assert.equal(sample.run, (await xen.run('cat /proc/sys/kernel/random/boot_id')).trim());
+    const vms = (await session.samples?.read()) ?? [];
+    assert.ok(vms.length > 0 && vms.every((one) => one.run?.startsWith(`${sample.run}.`)));
+    const upSeconds = Number((await xen.run('cat /proc/uptime')).split(' ')[0]);
+    assert.ok(Math.abs((sample.beganMs ?? 0) - (Date.now() - upSeconds * 1_000)) < 30_000);
   });
 
   test('a pause has no event: it is told as missed, within seconds', async () => {

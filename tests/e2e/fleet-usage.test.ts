@@ -142,14 +142,140 @@ test('a domain that is stopped and started anew goes on from there, and what nob
   assert.ok(counted >= before_ && counted <= (await domainNs()), `${before_} ≤ ${counted}`);
 });
 
-test('the parts of every host are the whole host, and its VMs used some of it', async () => {
-  const hours = (await daemon.call('GET', '/berth/v1/fleet/utilization')).body as {
-    source: string;
-    cpuNs: Record<'capacity' | 'used' | 'rest' | 'beyond', string>;
+interface HostHour {
+  readonly source: string;
+  readonly host: string;
+  readonly start: string;
+  readonly end: string;
+  readonly cpuNs: Readonly<Record<'capacity' | 'used' | 'overhead' | 'idle' | 'unknown' | 'beyond', string>>;
+  readonly memoryKibMs: HostHour['cpuNs'];
+}
+
+async function utilization(...words: string[]): Promise<HostHour[]> {
+  const lines = (await said('fleet', 'utilization', '--json', ...words)).trimEnd().split('\n');
+  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as HostHour);
+}
+
+const sumOf = (hours: readonly HostHour[], part: keyof HostHour['cpuNs']): bigint =>
+  hours.reduce((sum, { cpuNs }) => sum + BigInt(cpuNs[part]), 0n);
+
+/** Time of this machine's processors that was not idle, as its kernel counts it. */
+function hostBusyNs(): bigint {
+  const [whole = ''] = readFileSync('/proc/stat', 'utf8').split('\n');
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = whole.split(/ +/).slice(1).map(Number);
+  return BigInt(user + nice + system + irq + softirq) * 10_000_000n;
+}
+
+test('the parts of every host are the whole host: what its VMs used, what it needed itself, idle time and unknown', async () => {
+  const hours = await utilization();
+  for (const source of ['berth', 'lab']) assert.ok(hours.some((hour) => hour.source === source));
+  for (const { cpuNs, memoryKibMs } of hours)
+    for (const share of [cpuNs, memoryKibMs]) {
+      const [whole, ...parts] = [share.capacity, share.used, share.overhead, share.idle, share.unknown].map(BigInt);
+      const sum = parts.reduce((total, one) => total + one, 0n);
+      assert.equal((whole ?? 0n) + BigInt(share.beyond), sum);
+    }
+  const own = hours.filter((hour) => hour.source === 'berth');
+  assert.ok(sumOf(own, 'used') > 0n && sumOf(own, 'overhead') > 0n && sumOf(own, 'idle') > 0n);
+  assert.ok(own.some((hour) => BigInt(hour.memoryKibMs.overhead) > 0n));
+});
+
+test('a host’s own time is counted whole: no second twice, none lost, whenever the daemon is killed', async () => {
+  const ofSource = async (source: string) => (await utilization()).filter((hour) => hour.source === source);
+  const told = async (source: string): Promise<bigint> => {
+    const hours = await ofSource(source);
+    return sumOf(hours, 'used') + sumOf(hours, 'overhead');
+  };
+  /** Between the two looks at the kernel's account lie the reading, and what was told of it. */
+  const look = async () => {
+    const earliest = hostBusyNs();
+    await readAnew();
+    const counted = { berth: await told('berth'), lab: await told('lab') };
+    return { earliest, counted, latest: hostBusyNs() };
+  };
+  const first = await look();
+  for (let round = 0; round < 4; round += 1) {
+    await daemon.crash();
+    await daemon.start();
+  }
+  const last = await look();
+  for (const source of ['berth', 'lab'] as const) {
+    const counted = last.counted[source] - first.counted[source];
+    assert.ok(
+      counted >= last.earliest - first.latest - TICKS_NS && counted <= last.latest - first.earliest + TICKS_NS,
+      `${source}: ${last.earliest - first.latest} ≤ ${counted} ≤ ${last.latest - first.earliest}`,
+    );
+    assert.equal(sumOf(await ofSource(source), 'beyond'), 0n);
+  }
+});
+
+test('what became of a host is a table that says its parts, for one host when it is asked so', async () => {
+  const [host = ''] = (await utilization()).filter((hour) => hour.source === 'berth').map((hour) => hour.host);
+  const table = await said('fleet', 'utilization', '--host', host, '--from', '2h');
+  assert.match(table, /^HOST +SOURCE +FROM +TO +WHAT +CAPACITY +VMS +OVERHEAD +IDLE +UNKNOWN\n/);
+  const percents = new RegExp(
+    `^${host} +berth .* processors +[0-9]+ +([0-9.]+)% +([0-9.]+)% +([0-9.]+)% +([0-9.]+)%$`,
+    'm',
+  )
+    .exec(table)
+    ?.slice(1)
+    .map(Number);
+  assert.ok(percents !== undefined, table);
+  const sum = percents.reduce((total, one) => total + one, 0);
+  assert.ok(Math.abs(sum - 100) < 0.5, `${sum} of a hundred`);
+  assert.match(table, new RegExp(`^${host} +berth .* memory +[0-9.]+GiB `, 'm'));
+  assert.equal((await utilization('--host', 'nobody')).length, 0);
+  assert.deepEqual(await utilization('--to', '7d', '--from', '8d'), []);
+});
+
+test('what the host itself needed is in the usage file, and is what utilization tells', async () => {
+  for (const { name } of await sources()) await daemon.call('POST', `/berth/v1/sources/${name}/refresh`);
+  const overheads = (await facts()).filter((one) => one.type === 'overhead') as unknown as readonly {
+    readonly source: string;
+    readonly cpuNs: string;
   }[];
-  assert.ok(hours.some((hour) => hour.source === 'berth' && BigInt(hour.cpuNs.used) > 0n));
-  for (const { cpuNs } of hours)
-    assert.equal(BigInt(cpuNs.capacity) + BigInt(cpuNs.beyond), BigInt(cpuNs.used) + BigInt(cpuNs.rest));
+  const own = overheads.filter((one) => one.source === 'berth').reduce((sum, one) => sum + BigInt(one.cpuNs), 0n);
+  const told = sumOf(
+    (await utilization()).filter((hour) => hour.source === 'berth'),
+    'overhead',
+  );
+  assert.ok(own > 0n && own <= told, `${own} was read before ${told}`);
+});
+
+test('the daemon’s own ledger has what the host itself needed, priced as overhead', async () => {
+  const card = join(folder, 'overhead.yaml');
+  // A second of a processor is 1 EUR.
+  writeFileSync(
+    card,
+    `rate-card: overhead
+format: 1
+currency: EUR
+charge-per: hour
+month: calendar
+versions:
+  - version: only
+    effective: { from: 2026-01-01 }
+    items:
+      - { id: cpu, resource: vcpu, unit: vcpu-hour, price: 3600 }
+    idle: { share: none }
+    overhead: { share: unallocated }
+`,
+  );
+  const confirmed = async (): Promise<number> => {
+    const hosts = (await facts()).filter((one) => one.type === 'overhead') as unknown as readonly {
+      readonly source: string;
+      readonly cpuNs: string;
+    }[];
+    return hosts.filter((one) => one.source === 'berth').reduce((sum, one) => sum + Number(one.cpuNs), 0) / 1e9;
+  };
+  const least = await confirmed();
+  await said('cost', 'card', 'set', card);
+  await said('cost', 'rate');
+  const lines = (await said('cost', 'report', '--by', 'category,source', '--json')).trimEnd().split('\n');
+  const rows = lines.map((line) => JSON.parse(line) as Record<string, string>);
+  const told = Number(rows.find((row) => row['category'] === 'overhead' && row['source'] === 'berth')?.['cost']);
+  const most = await confirmed();
+  assert.ok(least > 0 && told >= least - 0.001 && told <= most + 0.001, `${least} ≤ ${told} ≤ ${most}: ${lines}`);
 });
 
 test('what was consumed, and addresses, are priced when the card says so', async () => {

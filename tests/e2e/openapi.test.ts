@@ -172,7 +172,7 @@ test('usage has every kind of line, each as the document says', async () => {
     assert.ok(validate(page), JSON.stringify(validate.errors));
     for (const { type } of page.items) kinds.add(type);
   }
-  assert.deepEqual([...kinds].sort(), ['consumed', 'gap', 'host', 'interval']);
+  assert.deepEqual([...kinds].sort(), ['consumed', 'gap', 'host', 'interval', 'overhead']);
 });
 
 test('a refusal is a problem as the document describes it', async () => {

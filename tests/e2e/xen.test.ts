@@ -53,6 +53,33 @@ test('a Xen host is added by one command, and its VMs are in the list', async ()
   assert.match(told, /a domain that does not run is not known to xl/);
 });
 
+test('dom0’s time is the host’s overhead, its guests’ is used, and both with idle time are the whole host', async () => {
+  // Read in less than three paces memory is known; here a reading takes some seconds.
+  await said('source', 'pace', 'lab', '--sample-every', '5');
+  type Share = Readonly<Record<'capacity' | 'used' | 'overhead' | 'idle' | 'unknown' | 'beyond', string>>;
+  const hours = async () =>
+    (await said('fleet', 'utilization', '--host', 'xenlab', '--json'))
+      .split('\n')
+      .flatMap((line) => (line === '' ? [] : [JSON.parse(line) as { cpuNs: Share; memoryKibMs: Share }]));
+  await eventually('guest and dom0 have used something', DEADLINE_MS, async () =>
+    (await hours()).some(({ cpuNs, memoryKibMs }) =>
+      [cpuNs, memoryKibMs].every((share) => BigInt(share.used) > 0n && BigInt(share.overhead) > 0n),
+    ),
+  );
+  const told = await hours();
+  assert.ok(told.some(({ cpuNs, memoryKibMs }) => cpuNs.idle !== '0' && memoryKibMs.idle !== '0'));
+  for (const hour of told)
+    for (const share of [hour.cpuNs, hour.memoryKibMs]) {
+      const parts = [share.used, share.overhead, share.idle, share.unknown].map(BigInt);
+      const sum = parts.reduce((total, one) => total + one, 0n);
+      assert.equal(BigInt(share.capacity) + BigInt(share.beyond), sum);
+      assert.ok(
+        parts.slice(0, 3).every((one) => one > 0n),
+        JSON.stringify(share),
+      );
+    }
+});
+
 test('power verbs act on it, and start is refused with what there is', async () => {
   await said('fleet', 'pause', 'shop');
   assert.match(await xen.run('xl list shop'), /--p---|-bp---/);

@@ -18,16 +18,27 @@ export const STAND_IN_RATES = {
   vif_1_rx: Number.NaN,
 } as const;
 
+/** What every host of the stand-in tells of itself, when it is asked to. */
+export const STAND_IN_HOST_RATES = {
+  cpu0: 0.5,
+  cpu_avg: 0.125,
+  memory_total_kib: 64 * 2 ** 20,
+  memory_free_kib: 24 * 2 ** 20,
+} as const;
+
 export function roundRobinText(pool: StandInPool, hostRef: string, query: URLSearchParams): string {
   const { numbers, clockAheadMs } = pool;
   if (query.get('interval') !== String(STEP_SECONDS) || query.get('cf') !== 'AVERAGE') return '{}';
   const residents = pool.database.allOf('VM').filter(([, record]) => record['resident_on'] === hostRef);
-  const columns = residents.flatMap(([, record]) =>
+  const columns: { readonly entry: string; readonly rate: number }[] = residents.flatMap(([, record]) =>
     Object.entries(STAND_IN_RATES).map(([source, rate]) => ({
       entry: `AVERAGE:vm:${String(record['uuid'])}:${source}`,
       rate,
     })),
   );
+  if (query.get('host') === 'true')
+    for (const [source, rate] of Object.entries(STAND_IN_HOST_RATES))
+      columns.push({ entry: `AVERAGE:host:${String(pool.database.record(hostRef)['uuid'])}:${source}`, rate });
   const end = Math.floor((Date.now() + clockAheadMs) / 1_000 / STEP_SECONDS) * STEP_SECONDS;
   const start = Math.max(Number(query.get('start')), end - KEPT_ROWS * STEP_SECONDS);
   const write = (value: number): string => (numbers === 'quoted' ? `"${value}"` : String(value));

@@ -1,8 +1,9 @@
-/** `fleet ls|show|search|tree|top|history|at|moves|drift` and the power verbs. */
+/** `fleet ls|show|search|tree|top|history|at|moves|drift|usage|utilization` and the power verbs. */
 import { BerthError } from '#base';
 import type {
   ChangeListing,
   HostListing,
+  HostUseListing,
   IntervalListing,
   LiveFigures,
   Page,
@@ -26,6 +27,7 @@ import {
   vmRow,
 } from '../fleet-rows.ts';
 import { eachUsageFact } from '../fleet-usage.ts';
+import { HOST_USE_COLUMNS, hostUseRows, hostUseSums } from '../host-use-rows.ts';
 import { parseInstant } from '../instants.ts';
 import { LISTING_FLAGS, type Listing, type Row, renderListing } from '../listing.ts';
 import type { Verb, VerbContext } from '../verb.ts';
@@ -48,6 +50,7 @@ const ACTIONS: Readonly<Record<string, { words: number; run: Action }>> = {
   moves: { words: 0, run: moves },
   drift: { words: 0, run: drift },
   usage: { words: 0, run: usage },
+  utilization: { words: 0, run: utilization },
   start: power('start'),
   stop: power('stop'),
   shutdown: power('shutdown'),
@@ -64,7 +67,7 @@ const TREE_VMS = 1_000;
 
 export const fleet: Verb = {
   shape: {
-    usage: 'ls|show|search|tree|top|history|at|moves|drift|usage|VERB [OPTIONS] ...',
+    usage: 'ls|show|search|tree|top|history|at|moves|drift|usage|utilization|VERB [OPTIONS] ...',
     about:
       'The VMs of all sources (see "berth source"), where they are and where they were.\n\n' +
       '  ls             list them, in pages\n' +
@@ -77,6 +80,7 @@ export const fleet: Verb = {
       '  moves          who changed hosts\n' +
       '  drift          what changed without berth\n' +
       '  usage          who had what, when, as a usage file for "berth cost"\n' +
+      '  utilization    what VMs used of each host, what it needed itself, and what was idle\n' +
       '  start, stop, shutdown, reboot, pause, resume, snapshot VM\n' +
       '                 where the source was added with --allow-power; stop and reboot ask first',
     flags: [
@@ -92,6 +96,10 @@ export const fleet: Verb = {
       { flags: '--watch', about: 'ls, top: again and again' },
       { flags: '--since <TIME>', about: 'history, moves, drift: from then on (90m, 2d, 2026-11-22)' },
       { flags: '--until <TIME>', about: 'history, moves, drift: until then' },
+      { flags: '--from <TIME>', about: 'utilization: from then on, in whole hours (24 hours ago)' },
+      { flags: '--to <TIME>', about: 'utilization: until then (now)' },
+      { flags: '--host <NAME>', about: 'utilization: of this host' },
+      { flags: '--hourly', about: 'utilization: hour by hour, as --json always is' },
       { flags: '-y, --yes', about: 'stop, reboot: without asking' },
       ...LISTING_FLAGS,
     ],
@@ -102,6 +110,7 @@ export const fleet: Verb = {
       'berth fleet search 10.1.2.3',
       'berth fleet history db --since 7d',
       'berth fleet at "2026-11-20 09:00" --json',
+      'berth fleet utilization --from 7d --host rack1',
     ],
   },
   run: (context, options, [action = '', ...words]) => {
@@ -201,12 +210,26 @@ async function tree({ engine, out, note }: VerbContext): Promise<number> {
   return 0;
 }
 
+function instantOf(options: Options, name: string): number | undefined {
+  const text = options.text(name);
+  return text === undefined ? undefined : parseInstant(text, nowMs());
+}
+
 function spanOf(options: Options): Record<string, string | number | undefined> {
-  const instant = (name: string): number | undefined => {
-    const text = options.text(name);
-    return text === undefined ? undefined : parseInstant(text, nowMs());
-  };
-  return { from: instant('since'), to: instant('until'), limit: options.number('limit'), after: options.text('after') };
+  const [from, to] = [instantOf(options, 'since'), instantOf(options, 'until')];
+  return { from, to, limit: options.number('limit'), after: options.text('after') };
+}
+
+async function utilization({ engine, out }: VerbContext, options: Options): Promise<number> {
+  const query = { from: instantOf(options, 'from'), to: instantOf(options, 'to'), host: options.text('host') };
+  const hours = await engine.call<HostUseListing[]>('GET', `${BASE}/utilization`, { query });
+  if (options.flag('json') || options.text('format') === 'json') {
+    await out(hours.map((hour) => `${JSON.stringify(hour)}\n`).join(''));
+    return 0;
+  }
+  const rows = hostUseSums(hours, options.flag('hourly')).flatMap(hostUseRows);
+  await out(renderListing({ rows, columns: HOST_USE_COLUMNS }, options));
+  return 0;
 }
 
 async function history(context: VerbContext, options: Options, [vm = '']: readonly string[]): Promise<number> {

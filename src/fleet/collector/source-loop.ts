@@ -10,8 +10,9 @@
  */
 import { BerthError, messageOf } from '#base';
 import { monotonicMs, nowMs, sleep } from '#platform';
-import type { ConsumptionTable } from '../consumption/consumption-table.ts';
-import type { DriverSession, FleetDriver, SourceTarget, VmChange } from '../driver.ts';
+import type { ConsumptionTable, Round } from '../consumption/consumption-table.ts';
+import type { HostConsumptionTable } from '../consumption/host-consumption-table.ts';
+import type { DriverSession, FleetDriver, PeriodFacet, SourceTarget, VmChange } from '../driver.ts';
 import type { Moment } from '../inventory/intervals.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { Source, SourceTable } from '../inventory/sources.ts';
@@ -37,6 +38,7 @@ const PERIODS_KEPT_MS = 3_600_000;
 export interface LoopParts {
   readonly inventory: Inventory;
   readonly consumption: ConsumptionTable;
+  readonly hostConsumption: HostConsumptionTable;
   readonly sources: SourceTable;
   readonly driver: FleetDriver;
   /** Read anew at each try: credentials may have been replaced. @throws what the vault throws. */
@@ -61,8 +63,8 @@ export class SourceLoop {
   #indexing: Promise<void> | undefined;
   /** What makes it hear what changes; rejects when it cannot. */
   #watching: Promise<unknown> = Promise.resolve();
-  /** Why counters could not be read last time: said once. */
-  #samplingProblem = '';
+  /** Which counters could not be read last time, and why: said once. */
+  readonly #unread = new Map<string, string>();
   /** The look that is under way. */
   #look: LookWriter | undefined;
 
@@ -254,27 +256,54 @@ export class SourceLoop {
     }
   }
 
-  /** Reads and keeps counters. What fails is a gap that the next reading finds. */
+  /**
+   * Reads and keeps counters. What fails is a gap that the next reading finds. A host is kept after its VMs, and not without them:
+   * what they used would be taken for its own.
+   */
   async #sample(session: DriverSession): Promise<void> {
-    const { consumption, holder, log } = this.#parts;
-    const round = () => ({ sourceId: this.source.id, holder, nowMs: nowMs(), everyMs: this.#pace.sampleEveryMs });
+    const { consumption, hostConsumption } = this.#parts;
+    const { samples, periods, hostSamples } = session;
+    if (periods !== undefined) {
+      await this.#reading(session, 'its counters', () => this.#samplePeriods(periods));
+      return;
+    }
+    const hosts = await this.#reading(session, 'the counters of its hosts', async () => await hostSamples?.read());
+    await this.#reading(session, 'its counters', async () => {
+      const read = await samples?.read();
+      if (read !== undefined) await inPieces(read, (piece) => consumption.take(this.#round(), piece));
+      if (hosts !== undefined) hostConsumption.take(this.#round(), hosts);
+      if (read !== undefined) consumption.finish(this.#round(), new Set(read.map((one) => one.nativeId)));
+    });
+  }
+
+  async #samplePeriods(facet: PeriodFacet): Promise<void> {
+    const { consumption, hostConsumption } = this.#parts;
+    const { id } = this.source;
+    const untilMs = [consumption.countedUntil(id), hostConsumption.countedUntil(id)].flatMap((ms) => ms ?? []);
+    const sinceMs = Math.max(untilMs.length === 0 ? 0 : Math.min(...untilMs), nowMs() - PERIODS_KEPT_MS);
+    const { running, periods, hosts } = await facet.read(sinceMs);
+    await inPieces(periods, (piece) => consumption.takePeriods(this.#round(), piece));
+    await inPieces(hosts, (piece) => hostConsumption.takePeriods(this.#round(), piece));
+    consumption.finish(this.#round(), new Set(running));
+  }
+
+  #round(): Round {
+    const { holder } = this.#parts;
+    return { sourceId: this.source.id, holder, nowMs: nowMs(), everyMs: this.#pace.sampleEveryMs };
+  }
+
+  /** Undefined when it cannot be read: why is said once, and again when it is something else. */
+  async #reading<T>(session: DriverSession, what: string, read: () => Promise<T>): Promise<T | undefined> {
     try {
-      if (session.samples !== undefined) {
-        const samples = await session.samples.read();
-        await inPieces(samples, (piece) => consumption.take(round(), piece));
-        consumption.finish(round(), new Set(samples.map((one) => one.nativeId)));
-      } else if (session.periods !== undefined) {
-        const sinceMs = Math.max(consumption.countedUntil(this.source.id) ?? 0, nowMs() - PERIODS_KEPT_MS);
-        const { running, periods } = await session.periods.read(sinceMs);
-        await inPieces(periods, (piece) => consumption.takePeriods(round(), piece));
-        consumption.finish(round(), new Set(running));
-      }
-      this.#samplingProblem = '';
+      const result = await read();
+      this.#unread.delete(what);
+      return result;
     } catch (error) {
       const problem = messageOf(error);
-      if (!this.#isStopping && this.#session === session && problem !== this.#samplingProblem)
-        log(`source ${this.source.name}: its counters could not be read: ${problem}`);
-      this.#samplingProblem = problem;
+      if (!this.#isStopping && this.#session === session && problem !== this.#unread.get(what))
+        this.#parts.log(`source ${this.source.name}: ${what} could not be read: ${problem}`);
+      this.#unread.set(what, problem);
+      return undefined;
     }
   }
 

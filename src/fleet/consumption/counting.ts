@@ -69,7 +69,7 @@ export interface Circumstances {
 }
 
 /** Readings further apart than so many paces are a gap. */
-const LATE_PACES = 3;
+export const LATE_PACES = 3;
 /** An increase beyond this is no use of anything: 104 days of a processor, 9 PB. */
 const MOST = BigInt(Number.MAX_SAFE_INTEGER);
 

@@ -1,8 +1,13 @@
 /**
- * How much of a host its VMs used, hour by hour, so that the parts are the whole: capacity + beyond = used + rest, in whole
- * nanoseconds of processor and KiB·ms of memory. Pure.
+ * What became of a host, hour by hour, so that the parts are the whole: capacity + beyond = used + overhead + idle + unknown, in
+ * whole nanoseconds of processor and KiB·ms of memory. Pure.
  *
- * `rest` is what no VM used: idle, and what the hypervisor itself needed. `beyond`: VMs used more than the host has by its own
+ *     capacity  ├── used by VMs ──┼── overhead ──┼────── idle ──────┼─ unknown ─┤
+ *               └── what the host says it used ──┘                  └ not read ─┘
+ *
+ * `overhead` is what the host used and no VM of it did. Where VMs used more than their host says it did altogether, the readings
+ * disagree: there is no overhead then, and what is too much is taken off the time that was not read, then off the idle time. In an
+ * hour that was read in part its VMs' use is taken to lie in that part. `beyond`: more was used than the host has by its own
  * word; readings that came late do that, and memory that is swapped.
  */
 import { hourOf } from './counting.ts';
@@ -16,16 +21,34 @@ export interface HostPresence {
   readonly endMs: number;
 }
 
+/** What VMs used of a host. */
 export interface HostUse {
   readonly hourMs: number;
   readonly cpuNanoseconds: bigint;
   readonly memoryKibMs: bigint;
 }
 
+/** What a host said that it used. */
+export interface HostMeasured {
+  readonly hourMs: number;
+  readonly cpu: Measured;
+  readonly memory: Measured;
+}
+
+export interface Measured {
+  readonly amount: bigint;
+  /** Of how much of the hour something is known. */
+  readonly seenMs: number;
+  /** What its VMs used is part of the amount. */
+  readonly holdsVms: boolean;
+}
+
 export interface Share {
   readonly capacity: bigint;
   readonly used: bigint;
-  readonly rest: bigint;
+  readonly overhead: bigint;
+  readonly idle: bigint;
+  readonly unknown: bigint;
   readonly beyond: bigint;
 }
 
@@ -37,33 +60,70 @@ export interface HostHour {
   readonly memoryKibMs: Share;
 }
 
-/** One hour after another of the time the host was there, within the span. @param uses - each hour at most once. */
+export interface HostReadings {
+  /** Each hour at most once. */
+  readonly uses: readonly HostUse[];
+  /** Each hour at most once; an hour that is not among them was not read. */
+  readonly measured: readonly HostMeasured[];
+}
+
+const NOT_READ: Measured = { amount: 0n, seenMs: 0, holdsVms: true };
+
+/** One hour after another of the time the host was there, within the span. */
 export function hostHours(
   host: HostPresence,
-  uses: readonly HostUse[],
+  { uses, measured }: HostReadings,
   span: { readonly fromMs: number; readonly toMs: number },
 ): HostHour[] {
-  const byHour = new Map(uses.map((use) => [use.hourMs, use]));
+  const useIn = new Map(uses.map((use) => [use.hourMs, use]));
+  const measuredIn = new Map(measured.map((one) => [one.hourMs, one]));
   const [fromMs, toMs] = [Math.max(host.startMs, span.fromMs), Math.min(host.endMs, span.toMs)];
   const hours: HostHour[] = [];
   for (let startMs = fromMs; startMs < toMs; ) {
     const hourMs = hourOf(startMs);
     const endMs = Math.min(hourMs + HOUR_MS, toMs);
-    const ms = BigInt(endMs - startMs);
-    const use = byHour.get(hourMs);
+    const ms = endMs - startMs;
+    const [use, told] = [useIn.get(hourMs), measuredIn.get(hourMs)];
     hours.push({
       hourMs,
       startMs,
       endMs,
-      cpuNanoseconds: shareOf(BigInt(host.threads) * ms * 1_000_000n, use?.cpuNanoseconds ?? 0n),
-      memoryKibMs: shareOf(BigInt(Math.floor(host.memoryBytes / 1024)) * ms, use?.memoryKibMs ?? 0n),
+      cpuNanoseconds: shareOf(
+        { perMs: BigInt(host.threads) * 1_000_000n, ms },
+        use?.cpuNanoseconds ?? 0n,
+        told?.cpu ?? NOT_READ,
+      ),
+      memoryKibMs: shareOf(
+        { perMs: BigInt(Math.floor(host.memoryBytes / 1024)), ms },
+        use?.memoryKibMs ?? 0n,
+        told?.memory ?? NOT_READ,
+      ),
     });
     startMs = endMs;
   }
   return hours;
 }
 
-function shareOf(capacity: bigint, used: bigint): Share {
-  const left = capacity - used;
-  return { capacity, used, rest: left > 0n ? left : 0n, beyond: left < 0n ? -left : 0n };
+/** What the host itself needed; none where VMs used more than it says of all. */
+export function overheadOf(used: bigint, { amount, holdsVms }: Measured): bigint {
+  return holdsVms ? larger(amount - used, 0n) : amount;
+}
+
+function shareOf(whole: { readonly perMs: bigint; readonly ms: number }, used: bigint, measured: Measured): Share {
+  const capacity = whole.perMs * BigInt(whole.ms);
+  const overhead = overheadOf(used, measured);
+  const busy = measured.holdsVms ? measured.amount : measured.amount + used;
+  const seen = whole.perMs * BigInt(Math.min(measured.seenMs, whole.ms));
+  const left = capacity - used - overhead;
+  const free = larger(left, 0n);
+  const idle = smaller(larger(seen - busy, 0n), free);
+  return { capacity, used, overhead, idle, unknown: free - idle, beyond: larger(-left, 0n) };
+}
+
+function larger(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}
+
+function smaller(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
 }

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { openDatabase } from '#store';
-import { someVm } from '../fixture.ts';
+import { ConsumptionTable } from '../consumption/consumption-table.ts';
+import { someSample, someVm } from '../fixture.ts';
 import { Inventory } from './inventory.ts';
 import { LAYOUT } from './layout.ts';
 
@@ -48,6 +49,47 @@ test('layout 1 becomes layout 2: addresses are known from the last confirmed mom
     [1, 2, 2, 'shape', 5_000, null],
   ]);
   assert.deepEqual(database.get<{ ms: number }>('SELECT first_ok_ms AS ms FROM source')?.ms, 5_000);
+  database.close();
+  rmSync(folder, { recursive: true });
+});
+
+test('layout 3 becomes layout 4: what was read of a Xen domain goes on under its new name, and nothing counts twice', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'berth-layout-'));
+  const path = join(folder, 'fleet.db');
+  const old = openDatabase(path, LAYOUT.slice(0, 3));
+  for (const [id, driver] of [
+    [1, 'xen'],
+    [2, 'libvirt'],
+  ] as const) {
+    old.run(
+      `INSERT INTO source (id, name, url, driver, allow_power, every_ms, added_ms, state, since_ms, ok_ms, first_ok_ms)
+       VALUES (?1, ?2, 'test:///', ?2, 0, 1000, 0, 'up', 0, 5000, 0)`,
+      id,
+      driver,
+    );
+    old.run(
+      "INSERT INTO vm (name, source_id, power_state, facts, first_ms, changed_ms) VALUES ('web', ?, 'running', '{}', 0, 0)",
+      id,
+    );
+    old.run(
+      "INSERT INTO sighting (source_id, native_id, vm_id, facts, first_ms, changed_ms) VALUES (?1, 'vm-1', ?1, '{}', 0, 0)",
+      id,
+    );
+    old.run("INSERT INTO reading VALUES (?1, ?1, '7', 60000, NULL, ?2)", id, '{"cpuNanoseconds":"1000"}');
+  }
+  old.close();
+  const { database } = Inventory.open(path);
+  const table = new ConsumptionTable(database);
+  const take = (sourceId: number, run: string): void =>
+    table.take({ sourceId, nowMs: 120_000, everyMs: 60_000 }, [
+      someSample({ atMs: 120_000, run, cpuNanoseconds: 1_100n }),
+    ]);
+  take(1, 'a-boot.7');
+  take(2, '7');
+  assert.deepEqual(
+    database.all<{ ns: number }>('SELECT SUM(cpu_ns) AS ns FROM consumed GROUP BY source_id').map(({ ns }) => ns),
+    [100, 100],
+  );
   database.close();
   rmSync(folder, { recursive: true });
 });

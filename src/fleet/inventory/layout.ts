@@ -162,6 +162,32 @@ export const LAYOUT: readonly string[] = [
   CREATE INDEX interval_time ON interval (opened_ms);
   CREATE INDEX interval_moves ON interval (opened_ms, id) WHERE moved_from IS NOT NULL;
   `,
+  // What hosts used, VMs and all: the last reading that was kept, sums by hour with the time they are of, and the gaps. Names of
+  // Xen's runs begin with the host's boot: what stands under the old names has none, so that nothing is taken for a new run.
+  `
+  CREATE TABLE host_reading (
+    source_id INTEGER NOT NULL REFERENCES source, native_id TEXT NOT NULL, run TEXT, at_ms INTEGER NOT NULL,
+    -- Up to 2^64: as text.
+    cpu_ns TEXT, PRIMARY KEY (source_id, native_id)
+  ) WITHOUT ROWID;
+
+  CREATE TABLE host_consumed (
+    hour_ms INTEGER NOT NULL, source_id INTEGER NOT NULL REFERENCES source, native_id TEXT NOT NULL,
+    -- As it was called when the hour began, which is what its VMs' use stands under.
+    host_name TEXT NOT NULL,
+    cpu_ns INTEGER NOT NULL, cpu_seen_ms INTEGER NOT NULL, cpu_holds_vms INTEGER NOT NULL,
+    memory_kib_ms INTEGER NOT NULL, memory_seen_ms INTEGER NOT NULL, PRIMARY KEY (source_id, native_id, hour_ms)
+  ) WITHOUT ROWID;
+  CREATE INDEX consumed_host ON consumed (source_id, host_name, hour_ms);
+
+  CREATE TABLE host_gap (
+    id INTEGER PRIMARY KEY, source_id INTEGER NOT NULL REFERENCES source, native_id TEXT NOT NULL, kind TEXT NOT NULL,
+    from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL
+  );
+  CREATE INDEX host_gap_time ON host_gap (source_id, native_id, to_ms);
+
+  UPDATE reading SET run = NULL WHERE source_id IN (SELECT id FROM source WHERE driver = 'xen');
+  `,
   // Rows of the search index that are made later: every VM above the mark. Until now each had its row at once.
   `
   CREATE TABLE search_mark (upto INTEGER NOT NULL);

@@ -9,7 +9,7 @@ import { type UsageFact, UsageFacts } from './usage-facts.ts';
 const HOUR = 3_600_000;
 
 /** An estate of three VMs that was looked at for two hours, with `gapCount` gaps in its counters. */
-function estate(gapCount: number, consumedCount: number) {
+function estate(gapCount: number, consumedCount: number, readHours = 0) {
   const inventory = Inventory.open(':memory:');
   const { database } = inventory;
   const fresh = { url: 'test:///', driver: 'test', sealedSecret: null, pin: null, allowPower: false };
@@ -37,6 +37,20 @@ function estate(gapCount: number, consumedCount: number) {
       HOUR,
       2 * HOUR,
     );
+  if (readHours > 0)
+    database.run(
+      "INSERT INTO host (source_id, native_id, key, name, facts, first_ms, last_ms) VALUES (?, 'h-1', 'h', 'h', '{}', ?, ?)",
+      sourceId,
+      HOUR,
+      2 * HOUR,
+    );
+  database.run('UPDATE source SET ok_ms = ?', 3 * HOUR + 1);
+  for (let at = 0; at < readHours; at += 1)
+    database.run(
+      "INSERT INTO host_consumed VALUES (?, ?, 'h-1', 'h', 100, 3600000, 1, 10, 3600000)",
+      HOUR * (1 + at),
+      sourceId,
+    );
   return { inventory, facts: new UsageFacts(database) };
 }
 
@@ -51,23 +65,48 @@ function allPages(facts: UsageFacts, limit: number): UsageFact[][] {
 }
 
 test('however long its pages are, the same facts come, each once, no page longer than asked; gaps as well', () => {
-  for (const [gapCount, consumedCount] of [
-    [7, 3],
-    [7, 0],
-    [0, 3],
-    [0, 0],
+  for (const [gapCount, consumedCount, readHours] of [
+    [7, 3, 0],
+    [7, 0, 0],
+    [0, 3, 0],
+    [0, 0, 0],
+    [7, 3, 3],
+    [7, 0, 2],
+    [0, 3, 1],
+    [0, 0, 3],
   ] as const) {
-    const { inventory, facts } = estate(gapCount, consumedCount);
+    const { inventory, facts } = estate(gapCount, consumedCount, readHours);
     const whole = allPages(facts, 1_000).flat();
     const count = (type: UsageFact['type']): number => whole.filter((fact) => fact.type === type).length;
     assert.deepEqual([count('interval'), count('consumed'), count('gap')], [3, consumedCount, gapCount]);
+    assert.equal(count('overhead'), readHours);
     for (const limit of [1, 2, 3, 7]) {
       const pages = allPages(facts, limit);
       assert.deepEqual(pages.flat(), whole);
-      assert.ok(pages.every((page) => page.length <= limit));
+      // A page may have the hosts, of which there is one, besides.
+      assert.ok(pages.every((page) => page.filter((fact) => fact.type !== 'host').length <= limit));
     }
     inventory.close();
   }
+});
+
+test('what a host itself needed is what it used less what its VMs did, until its source was last seen', () => {
+  const { inventory, facts } = estate(0, 3, 3);
+  const overheads = allPages(facts, 100)
+    .flat()
+    .filter((fact) => fact.type === 'overhead');
+  const told = (hour: number, endMs: number) => ({
+    type: 'overhead',
+    source: 'a',
+    host: 'h',
+    // Three VMs used a nanosecond and a KiB·ms each, in the first hour.
+    cpuNs: hour === 1 ? '97' : '100',
+    memoryByteMs: String((hour === 1 ? 7 : 10) * 1024),
+    start: new Date(hour * HOUR).toISOString(),
+    end: new Date(endMs).toISOString(),
+  });
+  assert.deepEqual(overheads, [told(1, 2 * HOUR), told(2, 3 * HOUR), told(3, 3 * HOUR + 1)]);
+  inventory.close();
 });
 
 test('gaps and intervals of another time are not in it', () => {

@@ -10,6 +10,7 @@ import { type GapKind, hourOf } from '../consumption/counting.ts';
 import type { PowerState } from '../facts.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
 import { LAYOUT } from './layout.ts';
+import { type OverheadFact, OverheadFacts } from './overhead-facts.ts';
 import type { Page } from './queries.ts';
 
 /** A line of a usage file, version 1; times are RFC 3339, UTC. */
@@ -50,6 +51,7 @@ export type UsageFact =
       readonly start: string;
       readonly end: string;
     }
+  | OverheadFact
   | {
       readonly type: 'gap';
       readonly vm: string;
@@ -131,6 +133,8 @@ interface ConsumedRow {
 
 /** What a cursor says of gaps in place of a row of consumption. */
 const GAPS = 'gaps';
+/** The same of what hosts needed; their place follows. */
+const OVERHEAD = 'overhead';
 /** Rows of one reading: some megabytes. */
 const HISTORY_PAGE = 10_000;
 /** No host that is known: a VM that is off on many hypervisors belongs to none. */
@@ -141,15 +145,22 @@ const KNOWN_UNTIL = 'MAX(i.opened_ms, COALESCE(i.closed_ms, source.removed_ms, s
 
 export class UsageFacts {
   readonly #database: Database;
+  readonly #overhead: OverheadFacts;
 
   constructor(database: Database) {
     this.#database = database;
+    this.#overhead = new OverheadFacts(database);
   }
 
-  /** Hosts first, with the first page; intervals, as they were opened; what was consumed, by hour; gaps in counters. */
+  /**
+   * Hosts first, with the first page; intervals, as they were opened; what was consumed, by hour; what hosts needed, by host; gaps
+   * in counters.
+   */
   page(span: UsageSpan): Page<UsageFact> {
     const after = span.after === undefined ? undefined : decodeCursor(span.after);
     if (after?.value === GAPS) return this.#gaps(span, after.id);
+    if (typeof after?.value === 'string' && after.value.startsWith(OVERHEAD))
+      return this.#overheads(span, after.value.slice(OVERHEAD.length) || undefined);
     if (after !== undefined && after.value !== '') return this.#consumed(span, String(after.value));
     const rows = this.#database.all<IntervalRow>(
       `SELECT i.id, i.vm_id, vm.name, source.name AS source, i.host_name, i.host_key, i.power_state, i.vcpus,
@@ -172,7 +183,10 @@ export class UsageFacts {
       span.toMs,
       span.fromMs,
     );
-    return { items, next: hasMore === undefined ? this.#firstGap(span) : encodeCursor({ value: '[0,0,0,""]', id: 0 }) };
+    return {
+      items,
+      next: hasMore === undefined ? this.#firstOverhead(span) : encodeCursor({ value: '[0,0,0,""]', id: 0 }),
+    };
   }
 
   /** Where gaps begin, when there are any. */
@@ -203,8 +217,18 @@ export class UsageFacts {
     const next =
       rows.length > span.limit && last !== undefined
         ? encodeCursor({ value: JSON.stringify([last.hour_ms, last.vm_id, last.source_id, last.host_name]), id: 0 })
-        : this.#firstGap(span);
+        : this.#firstOverhead(span);
     return { items: kept.map(consumedFact), next };
+  }
+
+  /** Where what hosts needed begins, else gaps, when there are any. */
+  #firstOverhead(span: UsageSpan): string | null {
+    return this.#overhead.has(span) ? encodeCursor({ value: OVERHEAD, id: 0 }) : this.#firstGap(span);
+  }
+
+  #overheads(span: UsageSpan, after: string | undefined): Page<UsageFact> {
+    const { items, next } = this.#overhead.page(span, after);
+    return { items, next: next === undefined ? this.#firstGap(span) : encodeCursor({ value: OVERHEAD + next, id: 0 }) };
   }
 
   /** An estate whose daemon was down has one for each VM. */

@@ -222,6 +222,22 @@ test('what VMs pay for a host, idle and overhead included, is the price of the w
   }
 });
 
+test('what a host itself needed as it was measured is priced as overhead, and is no idle time any more', () => {
+  const span = { startMs: at('2026-11-20T00:00:00Z'), endMs: at('2026-11-20T01:00:00Z') };
+  const host = { source: 'lab', host: 'h1', vcpus: 8, memoryBytes: 64 * GIB, overheadVcpus: 0, overheadMemoryBytes: 0 };
+  const measured = { vcpus: Exact.of(1, 3), memoryBytes: Exact.of(GIB, 3) };
+  const costOf = (hosts: readonly HostInterval[], category: Charge['category']): Exact => {
+    const { charges } = rate(example, '2026-11', facts([], { hosts }));
+    return sumOf(charges.filter((one) => one.category === category).map((one) => one.cost));
+  };
+  const without = [{ ...host, ...span }];
+  const with_ = [{ ...host, ...span, measured }];
+  assert.ok(costOf(without, 'overhead').isZero);
+  // A third of a processor for an hour, and of a GiB.
+  assert.equal(costOf(with_, 'overhead').toFixed(9), '0.005000000');
+  assert.equal(costOf(without, 'idle').minus(costOf(with_, 'idle')).toFixed(9), '0.005000000');
+});
+
 test('rating is a function: the same facts in another order give the same charges', () => {
   const intervals = Array.from({ length: 12 }, (_, index) => interval({ vm: `vm-${index}`, tags: { n: `${index}` } }));
   const [forward, backward] = [

@@ -1,4 +1,5 @@
 /** What metering is told: who had what, when. Times are UTC milliseconds, intervals `[startMs, endMs)`. */
+import type { Exact } from '../exact.ts';
 
 /** Power states that differ in what is allocated. `unknown`: nobody could see; such time is a gap, not usage. */
 export const POWER_STATES = ['running', 'paused', 'asleep', 'off', 'unknown'] as const;
@@ -38,6 +39,18 @@ export interface HostInterval {
   readonly memoryBytes: number;
   readonly overheadVcpus: number;
   readonly overheadMemoryBytes: number;
+  /** What it needed as it was measured, on average over the interval: in place of the two above. */
+  readonly measured?: { readonly vcpus: Exact; readonly memoryBytes: Exact };
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/** What a host itself needed in a piece of a UTC hour, as it was measured. Of one host they never overlap. */
+export interface HostOverhead {
+  readonly source: string;
+  readonly host: string;
+  readonly cpuNs: bigint;
+  readonly memoryByteMs: bigint;
   readonly startMs: number;
   readonly endMs: number;
 }

@@ -44,6 +44,37 @@ test('counters beyond 2^53 come as text and stay exact', () => {
   assert.equal(facts.samples[0]?.counters.cpuNs, 2n ** 64n - 1n);
 });
 
+const host = '{"type":"host","source":"lab","host":"h1","vcpus":2,"memoryBytes":1024,"start":"2026-11-01T00:00:00Z"}';
+const overhead = (change: Record<string, unknown>): string =>
+  JSON.stringify({
+    type: 'overhead',
+    source: 'lab',
+    host: 'h1',
+    cpuNs: '3600000000000',
+    memoryByteMs: '3600000',
+    start: '2026-11-01T01:00:00Z',
+    end: '2026-11-01T02:00:00Z',
+    ...change,
+  });
+
+test('what a host itself needed, as it was measured, is laid over the time the host was there; said twice it is once', () => {
+  const { hosts } = read(HEADER, host, overhead({}), overhead({}));
+  assert.deepEqual(
+    hosts.map(({ measured }) => [measured?.vcpus.toString(), measured?.memoryBytes.toString()]),
+    [
+      [undefined, undefined],
+      ['1', '1'],
+      [undefined, undefined],
+    ],
+  );
+});
+
+test('two measures of one time, and one that lies in two hours, are told with their lines', () => {
+  const lines = [overhead({}), overhead({ cpuNs: '5' }), overhead({ end: '2026-11-01T02:00:01Z' })];
+  assert.throws(() => read(HEADER, host, ...lines), /u.jsonl:4: overlaps line 3: the overhead of host lab\/h1/);
+  assert.throws(() => read(HEADER, host, ...lines), /u.jsonl:5: lies in more than one hour/);
+});
+
 test('every wrong line is told, with its number', () => {
   assert.throws(
     () =>

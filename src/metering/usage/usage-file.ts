@@ -8,6 +8,7 @@
  *     {"type":"host","source":"lab","host":"h1","vcpus":16,"memoryBytes":…,"start":"…Z"}
  *     {"type":"sample","vm":"…","at":"…Z","counters":{"networkOutBytes":"123"}}
  *     {"type":"consumed","vm":"…","amounts":{"cpuNs":"123"},"start":"…Z","end":"…Z"}
+ *     {"type":"overhead","source":"lab","host":"h1","cpuNs":"123","memoryByteMs":"456","start":"…Z","end":"…Z"}
  *     {"type":"gap","vm":"…","kind":"late","start":"…Z","end":"…Z"}
  */
 import * as v from 'valibot';
@@ -19,11 +20,13 @@ import {
   type CounterSample,
   GAP_KINDS,
   type HostInterval,
+  type HostOverhead,
   MEASURES,
   POWER_STATES,
   type UnseenTime,
   type UsageFacts,
 } from './facts.ts';
+import { withMeasuredOverhead } from './measured-overhead.ts';
 import { windowStart } from './time-cuts.ts';
 
 const VERSION = 1;
@@ -98,7 +101,17 @@ const consumed = v.strictObject({
   end: time,
 });
 const gap = v.strictObject({ type: v.literal('gap'), vm: text, kind: v.picklist(GAP_KINDS), start: time, end: time });
-const fact = v.variant('type', [interval, host, sample, consumed, gap]);
+/** What a host itself needed, measured. It lies within one UTC hour. */
+const overhead = v.strictObject({
+  type: v.literal('overhead'),
+  source: text,
+  host: text,
+  cpuNs: counter,
+  memoryByteMs: counter,
+  start: time,
+  end: time,
+});
+const fact = v.variant('type', [interval, host, sample, consumed, overhead, gap]);
 type Fact = v.InferOutput<typeof fact>;
 
 /** Takes the lines one by one, so that a file need not fit into memory as a whole. */
@@ -137,7 +150,7 @@ export class UsageReader {
   /** @throws usage.invalid (invalid) with the problems in the message, one a line. */
   finish(): UsageFacts {
     const [intervals, hosts, samples]: [AllocationInterval[], HostInterval[], CounterSample[]] = [[], [], []];
-    const [consumed, gaps]: [Consumption[], UnseenTime[]] = [[], []];
+    const [consumed, overheads, gaps]: [Consumption[], HostOverhead[], UnseenTime[]] = [[], [], []];
     const lines = new Map<object, number>();
     if (this.#line === 0) this.#problem(1, 'is missing: the file is empty');
     for (const { fact: one, line } of this.#facts) {
@@ -145,12 +158,20 @@ export class UsageReader {
         samples.push({ vm: one.vm, atMs: one.at, counters: presentOf(one.counters), wrapBits: one.wrapBits });
         continue;
       }
+      if (one.type === 'overhead') {
+        const { type: _type, start, end, ...rest } = one;
+        const made = { ...rest, startMs: start, endMs: end };
+        if (end < start) this.#problem(line, 'ends before it starts');
+        else if (isOverHour(made)) this.#problem(line, 'lies in more than one hour');
+        else overheads.push(made);
+        lines.set(made, line);
+        continue;
+      }
       if (one.type === 'consumed' || one.type === 'gap') {
         const span = { vm: one.vm, startMs: one.start, endMs: one.end };
         if (one.end < one.start) this.#problem(line, 'ends before it starts');
         else if (one.type === 'gap') gaps.push({ ...span, kind: one.kind });
-        else if (windowStart(one.start, 'hour') !== windowStart(Math.max(one.start, one.end - 1), 'hour'))
-          this.#problem(line, 'lies in more than one hour');
+        else if (isOverHour(span)) this.#problem(line, 'lies in more than one hour');
         else
           for (const counter of MEASURES) {
             const amount = one.amounts[counter];
@@ -185,7 +206,10 @@ export class UsageReader {
     const lineOf = (one: object): number => lines.get(one) ?? 0;
     const result = {
       intervals: this.#disjoint(intervals, (one) => `VM ${one.vm}`, lineOf),
-      hosts: this.#disjoint(hosts, (one) => `host ${one.source}/${one.host}`, lineOf),
+      hosts: withMeasuredOverhead(
+        this.#disjoint(hosts, hostName, lineOf),
+        this.#disjoint(overheads, (one) => `the overhead of ${hostName(one)}`, lineOf),
+      ),
       samples,
       consumed,
       gaps,
@@ -214,7 +238,7 @@ export class UsageReader {
       const name = nameOf(one);
       const before = last.get(name);
       if (before !== undefined && before.endMs > one.startMs) {
-        if (JSON.stringify(before) === JSON.stringify(one)) return false;
+        if (jsonOf(before) === jsonOf(one)) return false;
         this.#problem(lineOf(one), `overlaps line ${lineOf(before)}: ${name} is in two states at once`);
       }
       last.set(name, before !== undefined && before.endMs > one.endMs ? before : one);
@@ -225,6 +249,18 @@ export class UsageReader {
   #problem(line: number, message: string): void {
     this.#problems.push(`${this.#path}:${line}: ${message}`);
   }
+}
+
+function hostName(one: { readonly source: string; readonly host: string }): string {
+  return `host ${one.source}/${one.host}`;
+}
+
+function isOverHour({ startMs, endMs }: { readonly startMs: number; readonly endMs: number }): boolean {
+  return windowStart(startMs, 'hour') !== windowStart(Math.max(startMs, endMs - 1), 'hour');
+}
+
+function jsonOf(value: object): string {
+  return JSON.stringify(value, (_key, one: unknown) => (typeof one === 'bigint' ? String(one) : one));
 }
 
 function presentOf(counters: Readonly<Record<string, bigint | undefined>>): CounterSample['counters'] {

@@ -94,10 +94,12 @@ interface OpenHost {
   endMs: number;
   allocatedVcpu: bigint;
   allocatedMemory: bigint;
-  idleVcpu: bigint;
-  idleMemory: bigint;
-  overVcpu: bigint;
-  overMemory: bigint;
+  /** What the host itself needs, at any time. */
+  readonly overhead: HostShare;
+  idleVcpu: Exact;
+  idleMemory: Exact;
+  overVcpu: Exact;
+  overMemory: Exact;
 }
 
 function sweepHost(
@@ -178,12 +180,17 @@ function addSlice(
   host.endMs = toMs;
   host.allocatedVcpu += vcpus * ms;
   host.allocatedMemory += memoryBytes * ms;
-  const freeVcpu = BigInt(host.host.vcpus) - vcpus - BigInt(host.host.overheadVcpus);
-  const freeMemory = BigInt(host.host.memoryBytes) - memoryBytes - BigInt(host.host.overheadMemoryBytes);
-  if (freeVcpu >= 0n) host.idleVcpu += freeVcpu * ms;
-  else host.overVcpu -= freeVcpu * ms;
-  if (freeMemory >= 0n) host.idleMemory += freeMemory * ms;
-  else host.overMemory -= freeMemory * ms;
+  const length = Exact.of(ms);
+  const free = (capacity: number, given: bigint, overhead: Exact): Exact =>
+    Exact.of(BigInt(capacity) - given)
+      .minus(overhead)
+      .times(length);
+  const freeVcpu = free(host.host.vcpus, vcpus, host.overhead.vcpu);
+  const freeMemory = free(host.host.memoryBytes, memoryBytes, host.overhead.memory);
+  if (freeVcpu.isNegative) host.overVcpu = host.overVcpu.minus(freeVcpu);
+  else host.idleVcpu = host.idleVcpu.plus(freeVcpu);
+  if (freeMemory.isNegative) host.overMemory = host.overMemory.minus(freeMemory);
+  else host.idleMemory = host.idleMemory.plus(freeMemory);
 }
 
 function momentsOf(
@@ -227,30 +234,40 @@ function closed(open: OpenRecord): UsageRecord {
 }
 
 function openedHost(host: HostInterval, startMs: number): OpenHost {
-  const zero = {
+  const { measured } = host;
+  const overhead = {
+    vcpu: measured?.vcpus ?? Exact.of(BigInt(host.overheadVcpus)),
+    memory: measured?.memoryBytes ?? Exact.of(BigInt(host.overheadMemoryBytes)),
+  };
+  return {
+    host,
+    startMs,
+    endMs: startMs,
     allocatedVcpu: 0n,
     allocatedMemory: 0n,
-    idleVcpu: 0n,
-    idleMemory: 0n,
-    overVcpu: 0n,
-    overMemory: 0n,
+    overhead,
+    idleVcpu: Exact.zero,
+    idleMemory: Exact.zero,
+    overVcpu: Exact.zero,
+    overMemory: Exact.zero,
   };
-  return { host, startMs, endMs: startMs, ...zero };
 }
 
 function closedHost(open: OpenHost): HostRecord {
-  const { host, startMs, endMs } = open;
-  const ms = BigInt(endMs - startMs);
-  const share = (vcpu: bigint, memory: bigint): HostShare => ({ vcpu: Exact.of(vcpu), memory: Exact.of(memory) });
+  const { host, startMs, endMs, overhead } = open;
+  const length = Exact.of(BigInt(endMs - startMs));
   return {
     source: host.source,
     host: host.host,
     startMs,
     endMs,
-    capacity: share(BigInt(host.vcpus) * ms, BigInt(host.memoryBytes) * ms),
-    allocated: share(open.allocatedVcpu, open.allocatedMemory),
-    overhead: share(BigInt(host.overheadVcpus) * ms, BigInt(host.overheadMemoryBytes) * ms),
-    idle: share(open.idleVcpu, open.idleMemory),
-    overcommitted: share(open.overVcpu, open.overMemory),
+    capacity: {
+      vcpu: Exact.of(BigInt(host.vcpus)).times(length),
+      memory: Exact.of(BigInt(host.memoryBytes)).times(length),
+    },
+    allocated: { vcpu: Exact.of(open.allocatedVcpu), memory: Exact.of(open.allocatedMemory) },
+    overhead: { vcpu: overhead.vcpu.times(length), memory: overhead.memory.times(length) },
+    idle: { vcpu: open.idleVcpu, memory: open.idleMemory },
+    overcommitted: { vcpu: open.overVcpu, memory: open.overMemory },
   };
 }

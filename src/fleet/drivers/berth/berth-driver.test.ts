@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SourceLoop } from '../../collector/source-loop.ts';
 import { ConsumptionTable } from '../../consumption/consumption-table.ts';
+import { HostConsumptionTable } from '../../consumption/host-consumption-table.ts';
 import type { SourceTarget } from '../../driver.ts';
 import type { VmFacts } from '../../facts.ts';
 import { someVm } from '../../fixture.ts';
@@ -43,6 +44,7 @@ function portOver(ids: ReadonlySet<string>): OwnVms {
     verbs: [],
     act: async () => {},
     samples: async () => [],
+    hostSamples: async () => [],
   };
 }
 
@@ -77,6 +79,7 @@ test('VMs written page by page stay when the look is complete; one that is no mo
   const loop = new SourceLoop(source, {
     inventory,
     consumption: new ConsumptionTable(inventory.database),
+    hostConsumption: new HostConsumptionTable(inventory.database),
     sources,
     driver: berthDriver(portOver(ids)),
     target: () => TARGET,

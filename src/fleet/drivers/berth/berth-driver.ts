@@ -1,6 +1,6 @@
 /** berth's own VMs as a source like any other, through a port that the daemon connects to the engine. */
 import { BerthError } from '#base';
-import type { DriverSession, FleetDriver, PowerVerb, VmSample } from '../../driver.ts';
+import type { DriverSession, FleetDriver, HostSample, PowerVerb, VmSample } from '../../driver.ts';
 import { parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
 
 /** Written in one piece: a few milliseconds in which berthd does nothing else. */
@@ -22,6 +22,7 @@ export interface OwnVms {
   readonly verbs: readonly PowerVerb[];
   act(verb: PowerVerb, nativeId: string): Promise<void>;
   samples(): Promise<readonly VmSample[]>;
+  hostSamples(): Promise<readonly HostSample[]>;
 }
 
 export function berthDriver(own: OwnVms): FleetDriver {
@@ -81,5 +82,6 @@ function openSession(own: OwnVms, allowPower: boolean): DriverSession {
     },
     ...(allowPower ? { power: { verbs: own.verbs, act: (verb, nativeId) => own.act(verb, nativeId) } } : {}),
     samples: { read: () => own.samples() },
+    hostSamples: { read: () => own.hostSamples() },
   };
 }

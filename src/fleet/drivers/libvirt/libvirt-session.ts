@@ -4,6 +4,7 @@ import { nowMs } from '#platform';
 import type {
   DriverSession,
   Fingerprint,
+  HostSampleFacet,
   PowerFacet,
   PowerVerb,
   SampleFacet,
@@ -14,6 +15,7 @@ import type {
 import { type HypervisorHost, normalizeMac, parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
 import type { LibvirtConnection } from './connection.ts';
 import { domainFacts, nodeFacts, versionText } from './domain-facts.ts';
+import { hostSampleFacet } from './host-counters.ts';
 import { eventFacet } from './libvirt-events.ts';
 import {
   type DomainRef,
@@ -38,9 +40,11 @@ export async function openSession(connection: LibvirtConnection, target: SourceT
   const reading = new DomainReader(connection, host.nativeId);
   const feature = await connection.call(PROCEDURE.connectSupportsFeature, new XdrWriter().int(FEATURE_EVENT_CALLBACKS));
   const hasEvents = feature.int() === 1;
+  const { allowPower } = target;
+  const hostSamples = await hostSampleFacet(connection, host);
   return {
     ended: connection.ended,
-    fingerprint: () => fingerprint(connection, { hasEvents, allowPower: target.allowPower }),
+    fingerprint: () => fingerprint(connection, { hasEvents, hostSamples, allowPower }),
     snapshot: (signal) => snapshot(connection, reading, signal),
     close: async () => {
       connection.expectEnd();
@@ -48,14 +52,15 @@ export async function openSession(connection: LibvirtConnection, target: SourceT
       connection.close();
     },
     ...(hasEvents ? { events: eventFacet(connection, (domain) => reading.read(domain)) } : {}),
-    ...(target.allowPower ? { power: powerFacet(connection) } : {}),
+    ...(allowPower ? { power: powerFacet(connection) } : {}),
     samples: sampleFacet(connection),
+    ...(typeof hostSamples === 'string' ? {} : { hostSamples }),
   };
 }
 
 async function fingerprint(
   connection: LibvirtConnection,
-  facets: { hasEvents: boolean; allowPower: boolean },
+  facets: { hasEvents: boolean; hostSamples: HostSampleFacet | string; allowPower: boolean },
 ): Promise<Fingerprint> {
   const [type, version, endpoint] = await Promise.all([
     connection.call(PROCEDURE.connectGetType),
@@ -64,6 +69,7 @@ async function fingerprint(
   ]);
   const limits = [
     ...(facets.hasEvents ? [] : ['no events: libvirt is older than 1.3.3; changes are found by looking']),
+    ...(typeof facets.hostSamples === 'string' ? [facets.hostSamples] : []),
     ...(facets.allowPower ? [] : ['read-only: libvirt refuses every change of this connection']),
   ];
   return {

@@ -35,6 +35,8 @@ export const PROCEDURE = {
   authPolkit: 70,
   connectGetLibVersion: 157,
   domainSnapshotCreateXml: 185,
+  nodeGetCpuStats: 227,
+  nodeGetMemoryStats: 228,
   connectListAllDomains: 273,
   callbackRegister: 316,
   callbackDeregister: 317,

@@ -25,6 +25,7 @@ import { element, type Moref, reference } from './soap.ts';
 import { PAGE_OBJECTS, type ServiceContent, VsphereClient } from './vsphere-client.ts';
 import { HOST_PROPERTIES, hostFacts, type ObjectContent } from './vsphere-facts.ts';
 import { pastEvents } from './vsphere-history.ts';
+import { HostPeriodReader } from './vsphere-host-periods.ts';
 import { type CounterKeys, counterKeys, PERIOD_SECONDS, periodSpec, periodsOf } from './vsphere-periods.ts';
 import { powerFacet } from './vsphere-power.ts';
 import { VsphereWatch, WANTED_OF_VMS } from './vsphere-watch.ts';
@@ -93,6 +94,7 @@ class VsphereSession implements DriverSession {
   #reason: BerthError | undefined;
   #counterKeys: CounterKeys | undefined;
   readonly #watch: VsphereWatch;
+  #hostPeriods: HostPeriodReader | undefined;
 
   constructor(client: VsphereClient, content: ServiceContent, target: SourceTarget) {
     this.#client = client;
@@ -168,7 +170,9 @@ class VsphereSession implements DriverSession {
         for (const one of periodsOf(answer, keys))
           found.push({ ...one, startMs: one.startMs - shiftMs, endMs: one.endMs - shiftMs });
       }
-      return { running: running.map((vm) => vm.id), periods: found };
+      this.#hostPeriods ??= new HostPeriodReader({ client: this.#client, content: this.#content, perfManager });
+      const hosts = await this.#hostPeriods.read({ ...spec, shiftMs });
+      return { running: running.map((vm) => vm.id), periods: found, hosts };
     } catch (error) {
       throw this.#noticed(error);
     }

@@ -175,7 +175,6 @@ export function hostFacts(
   metrics: RecordOf<'host_metrics'> | undefined,
   nowMs: number,
 ): Record<keyof HypervisorHost, unknown> {
-  const threads = Number(host.cpu_info['cpu_count'] ?? Number.NaN);
   const bootSeconds = Number(host.other_config['boot_time'] ?? Number.NaN);
   const uptimeSeconds = Math.floor(nowMs / 1_000 - bootSeconds);
   return {
@@ -183,7 +182,7 @@ export function hostFacts(
     name: host.name_label,
     uuid: normalizeUuid(host.uuid) ?? null,
     cpuModel: host.cpu_info['modelname']?.trim() || null,
-    threads: Number.isFinite(threads) ? threads : null,
+    threads: threadsOf(host),
     memoryBytes: metrics?.memory_total ?? null,
     hypervisor: 'Xen',
     hypervisorVersion: host.software_version['xen'] ?? host.software_version['product_version'] ?? null,
@@ -191,4 +190,10 @@ export function hostFacts(
     architecture: null,
     uptimeSeconds: Number.isFinite(uptimeSeconds) && uptimeSeconds >= 0 ? uptimeSeconds : null,
   };
+}
+
+/** Null when it is not told. */
+export function threadsOf(host: HostRecord): number | null {
+  const threads = Number(host.cpu_info['cpu_count'] ?? Number.NaN);
+  return Number.isFinite(threads) && threads >= 0 ? threads : null;
 }

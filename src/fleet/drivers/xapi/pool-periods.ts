@@ -1,10 +1,11 @@
-/** What the VMs of a pool consumed: asked of each host that runs some, over connections judged like the master's. */
+/** What the VMs of a pool and its hosts consumed: asked of each host that is enabled, over connections judged like the master's. */
 import { messageOf } from '#base';
 import { nowMs } from '#platform';
-import type { VmPeriod } from '../../driver.ts';
+import type { HostPeriod, VmPeriod } from '../../driver.ts';
+import { threadsOf } from './pool-facts.ts';
 import type { SessionCall } from './pool-reader.ts';
 import { type HostRecord, timeOf, type VmRecord } from './records.ts';
-import { periodsOf, STEP_SECONDS } from './round-robin.ts';
+import { hostPeriodsOf, periodsOf, STEP_SECONDS } from './round-robin.ts';
 import { XapiClient } from './xapi-client.ts';
 import type { Login } from './xapi-login.ts';
 
@@ -24,25 +25,30 @@ export interface PeriodsAsked {
 export async function readPeriods(asked: PeriodsAsked): Promise<{
   readonly running: readonly string[];
   readonly periods: readonly VmPeriod[];
+  readonly hosts: readonly HostPeriod[];
   readonly problems: readonly string[];
 }> {
   const running = asked.vms.filter((vm) => vm.power_state === 'Running' || vm.power_state === 'Paused');
   const own = new Set(running.map((vm) => vm.uuid));
+  // One in maintenance may be switched off; VMs that run on it tell that it is not.
   const used = new Set(running.flatMap((vm) => vm.resident_on ?? []));
+  for (const [ref, host] of asked.hosts) if (host.enabled) used.add(ref);
   const masterRef = String(await asked.call('session.get_this_host', [asked.login.session]));
   const periods: VmPeriod[] = [];
+  const hosts: HostPeriod[] = [];
   const problems: string[] = [];
   for (const ref of used) {
     const host = asked.hosts.get(ref);
     if (host === undefined) continue;
     try {
-      for (const one of await periodsAt(asked, { ref, host, isMaster: ref === masterRef }))
-        if (own.has(one.nativeId)) periods.push(one);
+      const measured = await periodsAt(asked, { ref, host, isMaster: ref === masterRef });
+      periods.push(...measured.vms.filter((one) => own.has(one.nativeId)));
+      hosts.push(...measured.host);
     } catch (error) {
-      problems.push(`${host.name_label} does not tell what its VMs consume: ${messageOf(error)}`.slice(0, 500));
+      problems.push(`${host.name_label} does not tell what it and its VMs consume: ${messageOf(error)}`.slice(0, 500));
     }
   }
-  return { running: [...own], periods, problems };
+  return { running: [...own], periods, hosts, problems };
 }
 
 interface AskedHost {
@@ -51,7 +57,10 @@ interface AskedHost {
   readonly isMaster: boolean;
 }
 
-async function periodsAt(asked: PeriodsAsked, { ref, host, isMaster }: AskedHost): Promise<VmPeriod[]> {
+async function periodsAt(
+  asked: PeriodsAsked,
+  { ref, host, isMaster }: AskedHost,
+): Promise<{ readonly vms: readonly VmPeriod[]; readonly host: readonly HostPeriod[] }> {
   const { client: master, session } = asked.login;
   const time = await asked.call('host.get_servertime', [ref]);
   const aheadMs = (timeOf(String(time)) ?? nowMs()) - nowMs();
@@ -63,13 +72,19 @@ async function periodsAt(asked: PeriodsAsked, { ref, host, isMaster }: AskedHost
     start: String(Math.max(0, sinceMs / 1_000)),
     interval: String(STEP_SECONDS),
     cf: 'AVERAGE',
+    host: 'true',
     json: 'true',
   });
   const client = isMaster ? master : new XapiClient({ ...master.server, host: bracketed(host.address) });
   try {
     const text = await client.get(`/rrd_updates?${query}`, 'rrd_updates');
     const untilMs = nowMs() + aheadMs + SAME_CLOCK_MS;
-    return periodsOf(text, { sinceMs, shiftMs }).filter((one) => one.endMs + shiftMs <= untilMs);
+    const isOver = (one: { readonly endMs: number }): boolean => one.endMs + shiftMs <= untilMs;
+    const span = { sinceMs, shiftMs };
+    return {
+      vms: periodsOf(text, span).filter(isOver),
+      host: hostPeriodsOf(text, { uuid: host.uuid, threads: threadsOf(host) }, span).filter(isOver),
+    };
   } finally {
     if (!isMaster) client.close();
   }

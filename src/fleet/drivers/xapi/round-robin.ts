@@ -1,5 +1,5 @@
 /**
- * What a host's xcp-rrdd measured of its VMs: averages over one minute, kept for two hours, from `/rrd_updates`. Pure.
+ * What a host's xcp-rrdd measured of its VMs and of itself: averages over one minute, kept for two hours, from `/rrd_updates`. Pure.
  *
  *     {"meta":{"start":…,"step":60,"end":…,"legend":["AVERAGE:vm:UUID:cpu0",…]},"data":[{"t":1763805600,"values":[0.25,…]},…]}
  *
@@ -11,7 +11,7 @@
  */
 import * as v from 'valibot';
 import { BerthError } from '#base';
-import type { VmPeriod } from '../../driver.ts';
+import type { HostPeriod, VmPeriod } from '../../driver.ts';
 
 export const STEP_SECONDS = 60;
 /** The handler's own clock is not ours: asked for a little earlier than wanted. */
@@ -50,16 +50,21 @@ const SOURCES: readonly { readonly name: RegExp; readonly amount: Amount; readon
   { name: /^vif_[0-9]+_tx$/, amount: 'sentBytes', perSecond: 1 },
 ];
 
+/** Periods that ended after `sinceMs`, by the host's clock; `shiftMs` turns it into ours. */
+interface Span {
+  readonly sinceMs: number;
+  readonly shiftMs: number;
+}
+
 interface Column {
   readonly at: number;
   readonly source: string;
 }
 
 /**
- * @param span - periods that ended after `sinceMs`, by the host's clock; `shiftMs` turns it into ours.
  * @returns in the order of time for each VM, control domains among them. @throws xapi.malformed (invalid)
  */
-export function periodsOf(text: string, span: { readonly sinceMs: number; readonly shiftMs: number }): VmPeriod[] {
+export function periodsOf(text: string, span: Span): VmPeriod[] {
   const { meta, data } = parsedUpdates(text);
   const byVm = new Map<string, Column[]>();
   for (const [at, entry] of meta.legend.entries()) {
@@ -78,6 +83,34 @@ export function periodsOf(text: string, span: { readonly sinceMs: number; readon
       return [{ nativeId, startMs: endMs - meta.step * 1_000, endMs, ...amounts }];
     }),
   );
+}
+
+/**
+ * Of the host itself: its processors' time that was not idle, as a part of all of them, and its memory.
+ *
+ * @param host - `threads` make processor time of that part; null: it is not known.
+ */
+export function hostPeriodsOf(
+  text: string,
+  host: { readonly uuid: string; readonly threads: number | null },
+  span: Span,
+): HostPeriod[] {
+  const { meta, data } = parsedUpdates(text);
+  const columnOf = (source: string): number => meta.legend.indexOf(`AVERAGE:host:${host.uuid}:${source}`);
+  const [cpu, total, free] = [columnOf('cpu_avg'), columnOf('memory_total_kib'), columnOf('memory_free_kib')];
+  const rows = data.filter((row) => row.t * 1_000 > span.sinceMs).sort((a, b) => a.t - b.t);
+  return rows.flatMap(({ t, values }) => {
+    const share = plain(values[cpu]);
+    const [totalKib, freeKib] = [plain(values[total]), plain(values[free])];
+    const busySeconds =
+      share === undefined || host.threads === null ? undefined : Math.min(share, 1) * host.threads * meta.step;
+    const usedKib = totalKib === undefined || freeKib === undefined ? undefined : totalKib - freeKib;
+    const cpuNanoseconds = busySeconds === undefined ? null : BigInt(Math.round(busySeconds * 1e9));
+    const memoryUsedBytes = usedKib === undefined || usedKib < 0 ? null : BigInt(Math.round(usedKib)) * 1024n;
+    if (cpuNanoseconds === null && memoryUsedBytes === null) return [];
+    const endMs = t * 1_000 - span.shiftMs;
+    return [{ nativeId: host.uuid, startMs: endMs - meta.step * 1_000, endMs, cpuNanoseconds, memoryUsedBytes }];
+  });
 }
 
 /** A device without a figure had not come yet: the others count. */

@@ -98,7 +98,7 @@ class XapiSession implements DriverSession {
         'no counters: averages of one minute are read from each host, kept for two hours; a first minute counts as a whole',
         ...(this.#target.pin === undefined
           ? []
-          : ['with a pin only hosts that show the pinned certificate are asked what their VMs consume']),
+          : ['with a pin only hosts that show the pinned certificate are asked what they and their VMs consume']),
         ...this.#unmeasured,
       ],
     };
@@ -147,7 +147,12 @@ class XapiSession implements DriverSession {
       this.#known === undefined
         ? [(await readClass('VM', this.#call)).records, (await readClass('host', this.#call)).records]
         : [this.#known.VM, this.#known.host];
-    const { running, periods, problems } = await readPeriods({
+    const {
+      running,
+      periods,
+      hosts: hostPeriods,
+      problems,
+    } = await readPeriods({
       login: this.#login,
       call: this.#call,
       vms: [...vms.values()].filter(isVm),
@@ -155,7 +160,7 @@ class XapiSession implements DriverSession {
       sinceMs,
     });
     this.#unmeasured = problems;
-    return { running, periods };
+    return { running, periods, hosts: hostPeriods };
   }
 
   async *#past(fromMs: number): AsyncIterable<readonly PastEvent[]> {

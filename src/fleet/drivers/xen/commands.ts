@@ -16,6 +16,10 @@ export const INFO = 'xl info';
 /** dom0 booted with the host; its processors are the host's. The product's UUID is missing on some machines. */
 export const HOST =
   "cat /proc/uptime; grep -m1 '^model name' /proc/cpuinfo; cat /sys/class/dmi/id/product_uuid 2>/dev/null || :";
+/** Another one each time the host boots; dom0 boots with it. */
+export const BOOT = 'cat /proc/sys/kernel/random/boot_id';
+/** dom0's own row, the memory that nobody has, and since when dom0 is up. */
+export const HOST_USE = 'xl list -v 0 && echo && xl info && echo && cat /proc/uptime';
 /** Written by dom0 alone. Not there as long as no domain has a device. */
 export const BACKENDS = 'xenstore-ls -f /local/domain/0/backend 2>/dev/null || :';
 /** Written by guests: of each the first 16 KiB are taken. */

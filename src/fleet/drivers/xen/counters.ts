@@ -41,7 +41,7 @@ export function parseCounters(text: string): Map<number, Counters> {
 export function samplesOf(
   rows: readonly DomainRow[],
   counters: ReadonlyMap<number, Counters>,
-  atMs: number,
+  { atMs, bootId }: { readonly atMs: number; readonly bootId: string },
 ): VmSample[] {
   return rows
     .filter((row) => row.domid !== 0 && (row.powerState === 'running' || row.powerState === 'paused'))
@@ -52,8 +52,7 @@ export function samplesOf(
       return {
         nativeId: nativeIdOf(row),
         atMs,
-        // Xen gives every start a new number.
-        run: String(row.domid),
+        run: runName(bootId, row.domid),
         cpuNanoseconds: BigInt(row.cpuTenths) * TENTH_NANOSECONDS,
         memoryUsedBytes: BigInt(row.memoryMib) * MIB,
         diskReadBytes: bytes(of?.rd_sect),
@@ -65,4 +64,9 @@ export function samplesOf(
         sentBytes: of?.rx_bytes ?? null,
       };
     });
+}
+
+/** Xen gives every start a new number, and begins anew with 1 when the host boots. */
+export function runName(bootId: string, domid: number): string {
+  return `${bootId}.${domid}`;
 }

@@ -229,11 +229,12 @@ test('the host', () => {
 
 test('counters: sectors are bytes, what dom0 sends the guest receives, only what has a machine is sampled', () => {
   const counters = parseCounters(recorded('counters.txt'));
-  const samples = samplesOf(rows, counters, 5);
+  const samples = samplesOf(rows, counters, { atMs: 5, bootId: 'b' });
   // The second is paused: it has a machine, and what it used stays to be counted.
   assert.deepEqual(
     samples.map(({ run }) => run),
-    ['1', '2'],
+    ['b.1', 'b.2'],
+    'numbers begin anew with the host',
   );
   const [rx, tx] = ['rx_bytes', 'tx_bytes'].map((name) =>
     BigInt(new RegExp(`vif1.0/statistics/${name}:([0-9]+)`).exec(recorded('counters.txt'))?.[1] ?? -1),
@@ -241,7 +242,7 @@ test('counters: sectors are bytes, what dom0 sends the guest receives, only what
   assert.deepEqual(samples[0], {
     nativeId: '11111111-2222-4333-8444-555555555555',
     atMs: 5,
-    run: '1',
+    run: 'b.1',
     cpuNanoseconds: 9_300_000_000n,
     memoryUsedBytes: 96n * 1_048_576n,
     diskReadBytes: 8n * 512n,

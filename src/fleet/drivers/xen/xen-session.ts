@@ -6,6 +6,7 @@ import { COUNTERS, DOMAIN_VERBS, type DomainVerb, domainCommand, HAS_WATCH, INFO
 import { parseCounters, samplesOf } from './counters.ts';
 import { nativeIdOf, parseInfo } from './domain-facts.ts';
 import { readEstate, readHost, readRows } from './estate.ts';
+import { hostSampleFacet, readBootId } from './host-use.ts';
 import { commandFailure, prepare, type XenShell } from './shell.ts';
 import { eventFacet } from './xen-events.ts';
 
@@ -14,6 +15,7 @@ const POWER_DEADLINE_MS = 90_000;
 
 const LIMITS = [
   'a domain that does not run is not known to xl: it is gone from the list until it runs again; start is not offered',
+  "what Xen itself takes of the processors is not told: dom0's time is the host's own, the rest counts as idle",
   'disks served by other than dom0 have no size; those served by a QEMU have no counters',
 ];
 
@@ -31,6 +33,8 @@ export interface SessionParts {
 export async function openSession(parts: SessionParts): Promise<DriverSession> {
   const { shell, allowPower, startWatch } = parts;
   const hostId = (await readHost(shell)).nativeId;
+  // A session does not outlive the host's boot.
+  const bootId = await readBootId(shell);
   const hasWatch = (await shell.run(HAS_WATCH)).status === 0;
   let settleLost: (error: BerthError) => void = () => {};
   const lost = new Promise<BerthError>((resolve) => {
@@ -55,7 +59,8 @@ export async function openSession(parts: SessionParts): Promise<DriverSession> {
     close: async () => shell.close(),
     ...(hasWatch ? { events: eventFacet({ shell, hostId, startWatch, onLost }) } : {}),
     ...(allowPower ? { power: powerFacet(parts) } : {}),
-    samples: sampleFacet(shell),
+    samples: sampleFacet(shell, bootId),
+    hostSamples: hostSampleFacet(shell, { hostId, bootId }),
   };
 }
 
@@ -106,11 +111,12 @@ function powerFacet({ shell, where, startShell }: SessionParts): PowerFacet {
   };
 }
 
-function sampleFacet(shell: XenShell): SampleFacet {
+function sampleFacet(shell: XenShell, bootId: string): SampleFacet {
   return {
     read: async () => {
       const { rows } = await readRows(shell);
-      return samplesOf(rows, parseCounters(await shell.output(COUNTERS)), nowMs());
+      const counters = parseCounters(await shell.output(COUNTERS));
+      return samplesOf(rows, counters, { atMs: nowMs(), bootId });
     },
   };
 }
