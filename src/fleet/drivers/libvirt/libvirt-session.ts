@@ -40,7 +40,7 @@ export async function openSession(connection: LibvirtConnection, target: SourceT
   const hasEvents = feature.int() === 1;
   return {
     ended: connection.ended,
-    fingerprint: () => fingerprint(connection, { hasEvents, allowPower: target.allowPower }),
+    fingerprint: () => fingerprint(connection, { hasEvents, target }),
     snapshot: (signal) => snapshot(connection, reading, signal),
     close: async () => {
       connection.expectEnd();
@@ -55,7 +55,7 @@ export async function openSession(connection: LibvirtConnection, target: SourceT
 
 async function fingerprint(
   connection: LibvirtConnection,
-  facets: { hasEvents: boolean; allowPower: boolean },
+  facets: { hasEvents: boolean; target: SourceTarget },
 ): Promise<Fingerprint> {
   const [type, version, endpoint] = await Promise.all([
     connection.call(PROCEDURE.connectGetType),
@@ -64,7 +64,10 @@ async function fingerprint(
   ]);
   const limits = [
     ...(facets.hasEvents ? [] : ['no events: libvirt is older than 1.3.3; changes are found by looking']),
-    ...(facets.allowPower ? [] : ['read-only: libvirt refuses every change of this connection']),
+    ...(facets.target.url.protocol.endsWith('+tcp:')
+      ? ['not encrypted: whoever is on the way can read and change what is said']
+      : []),
+    ...(facets.target.allowPower ? [] : ['read-only: libvirt refuses every change of this connection']),
   ];
   return {
     product: `libvirt ${type.string()}`,
