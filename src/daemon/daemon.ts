@@ -30,6 +30,8 @@ import { publishBootFiles, sweepBootFiles } from './boot-files.ts';
 import { DaemonMetrics } from './metrics.ts';
 import { costMetrics } from './money/cost-metrics.ts';
 import { MoneyDesk } from './money/desk.ts';
+import { readOwnerRules } from './money/owner-rules.ts';
+import { moneyPlaces } from './money/places.ts';
 import { OwnVmNews, ownVms } from './own-vms.ts';
 import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
 import type { DaemonSettings } from './settings.ts';
@@ -155,6 +157,7 @@ export async function startDaemon(
       daemonId: daemonId(records),
     },
   };
+  const moneyFolder = `${settings.stateFolder}/money`;
   const fleet = await Fleet.open({
     folder: settings.stateFolder,
     drivers: [
@@ -166,15 +169,18 @@ export async function startDaemon(
       hypervDriver,
     ],
     holder: daemonId(records),
+    // Before the first look: a VM is never written as somebody else's.
+    owners: (await readOwnerRules(moneyPlaces(moneyFolder)))?.rules,
     log,
   });
   fleet.ensureSource({ name: 'berth', url: OWN_URL, allowPower: true });
   const money = await MoneyDesk.open({
-    folder: `${settings.stateFolder}/money`,
+    folder: moneyFolder,
     fleet: `${settings.stateFolder}/fleet.db`,
     program: installation.moneyProgram,
     scope: daemonId(records),
     log,
+    onOwnerRules: (rules) => fleet.setOwnerRules(rules),
   });
   const own = apiHandler({ fleet, money, version: VERSION, log });
   const server: Server = await serveDocker(context, { path: settings.socket, mode: 0o660 }, own);

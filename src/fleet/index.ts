@@ -14,6 +14,7 @@ export { xapiDriver } from './drivers/xapi/xapi-driver.ts';
 export { xenDriver } from './drivers/xen/xen-driver.ts';
 export { type Check, Fleet, type LiveFigures } from './fleet.ts';
 export type { ChangeListing, IntervalListing } from './inventory/history-queries.ts';
+export type { OwnerRules } from './inventory/owner-rules.ts';
 export {
   FILTER_NAMES,
   type FilterName,

@@ -29,7 +29,8 @@ async function done(task: MoneyTask, asked: Asked): Promise<object> {
   switch (task.do) {
     case 'check': {
       const card = loadRateCard(task.card, 'the rate card');
-      return { name: card.name, currency: card.currency, versions: card.versions.map((one) => one.version) };
+      const { name, currency, attribution } = card;
+      return { name, currency, versions: card.versions.map((one) => one.version), attribution };
     }
     case 'rate':
       return await rateMonths(asked, task.months);

@@ -162,4 +162,13 @@ export const LAYOUT: readonly string[] = [
   CREATE INDEX interval_time ON interval (opened_ms);
   CREATE INDEX interval_moves ON interval (opened_ms, id) WHERE moved_from IS NOT NULL;
   `,
+  // Owners and projects by rules. Lists are sorted by owners, so that nobody is ''. How far all VMs were decided by the rules of an
+  // epoch: to which id, NULL for all of them.
+  `
+  ALTER TABLE vm ADD COLUMN project TEXT;
+  UPDATE vm SET owner = '' WHERE owner IS NULL;
+  CREATE INDEX vm_owner ON vm (owner, name, id) WHERE gone_ms IS NULL;
+  CREATE INDEX vm_project ON vm (project, name, id) WHERE gone_ms IS NULL AND project IS NOT NULL;
+  CREATE TABLE owner_sweep (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL, done_to INTEGER);
+  `,
 ];

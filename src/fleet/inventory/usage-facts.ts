@@ -10,7 +10,9 @@ import { type GapKind, hourOf } from '../consumption/counting.ts';
 import type { PowerState } from '../facts.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
 import { LAYOUT } from './layout.ts';
+import { NO_HOST, type OwnedSubject, OwnerBook } from './owner-rules.ts';
 import type { Page } from './queries.ts';
+import { tagRecord } from './vm-row.ts';
 
 /** A line of a usage file, version 1; times are RFC 3339, UTC. */
 export type UsageFact =
@@ -20,6 +22,7 @@ export type UsageFact =
       readonly name: string;
       readonly source: string;
       readonly host: string;
+      readonly project?: string;
       readonly owner?: string;
       readonly tags: Readonly<Record<string, string>>;
       readonly power: 'running' | 'paused' | 'asleep' | 'off' | 'unknown';
@@ -133,20 +136,23 @@ interface ConsumedRow {
 const GAPS = 'gaps';
 /** Rows of one reading: some megabytes. */
 const HISTORY_PAGE = 10_000;
-/** No host that is known: a VM that is off on many hypervisors belongs to none. */
-const NO_HOST = 'none';
-
 /** The last moment at which somebody saw that it is so. */
 const KNOWN_UNTIL = 'MAX(i.opened_ms, COALESCE(i.closed_ms, source.removed_ms, source.ok_ms, i.opened_ms))';
 
 export class UsageFacts {
   readonly #database: Database;
+  readonly #owners: OwnerBook;
 
-  constructor(database: Database) {
+  /** @param owners - whose VMs were when; without it as their tags say. */
+  constructor(database: Database, owners = new OwnerBook()) {
     this.#database = database;
+    this.#owners = owners;
   }
 
-  /** Hosts first, with the first page; intervals, as they were opened; what was consumed, by hour; gaps in counters. */
+  /**
+   * Hosts first, with the first page; intervals, as they were opened; what was consumed, by hour; gaps in counters. An interval of
+   * several owners is as many facts, on one page.
+   */
   page(span: UsageSpan): Page<UsageFact> {
     const after = span.after === undefined ? undefined : decodeCursor(span.after);
     if (after?.value === GAPS) return this.#gaps(span, after.id);
@@ -164,7 +170,7 @@ export class UsageFacts {
     const kept = rows.slice(0, span.limit);
     const last = kept.at(-1);
     const first = after === undefined ? this.#hosts(span) : [];
-    const items = [...first, ...kept.map((row) => this.#fact(row))];
+    const items = [...first, ...kept.flatMap((row) => this.#facts(row))];
     if (rows.length > span.limit && last !== undefined)
       return { items, next: encodeCursor({ value: '', id: last.id }) };
     const hasMore = this.#database.get(
@@ -228,34 +234,38 @@ export class UsageFacts {
     return { items, next: hasMore ? encodeCursor({ value: GAPS, id: last.id }) : null };
   }
 
-  #fact(row: IntervalRow): UsageFact {
-    return {
-      type: 'interval',
-      vm: `v${row.vm_id}`,
-      name: row.name || `v${row.vm_id}`,
+  #facts(row: IntervalRow): UsageFact[] {
+    const tags = this.#tags(row.vm_id);
+    const subject: OwnedSubject = {
       source: row.source,
       host: row.host_name || row.host_key || NO_HOST,
-      ...(row.owner === null || row.owner === '' ? {} : { owner: row.owner }),
-      tags: this.#tags(row.vm_id),
+      name: row.name || `v${row.vm_id}`,
+      tags,
+      told: { owner: row.owner || null, project: tags['project'] || null },
+    };
+    const { source, host, name } = subject;
+    return this.#owners.pieces(subject, { startMs: row.opened_ms, endMs: row.end_ms }).map((piece) => ({
+      type: 'interval',
+      vm: `v${row.vm_id}`,
+      name,
+      source,
+      host,
+      ...(piece.project === null ? {} : { project: piece.project }),
+      ...(piece.owner === null ? {} : { owner: piece.owner }),
+      tags,
       power: POWER[row.power_state],
       vcpus: row.vcpus ?? 0,
       memoryBytes: row.memory_bytes ?? 0,
       disks: row.disk_bytes === null || row.disk_bytes <= 0 ? [] : [{ class: 'standard', bytes: row.disk_bytes }],
       addresses: row.addresses ?? 0,
-      start: new Date(row.opened_ms).toISOString(),
-      end: new Date(row.end_ms).toISOString(),
-    };
+      start: new Date(piece.startMs).toISOString(),
+      end: new Date(piece.endMs).toISOString(),
+    }));
   }
 
-  /** `name=value` as it is, any other tag with an empty value. */
   #tags(vmId: number): Record<string, string> {
-    const rows = this.#database.all<{ tag: string }>('SELECT tag FROM tag WHERE vm_id = ? ORDER BY tag', vmId);
-    return Object.fromEntries(
-      rows.map(({ tag }) => {
-        const equals = tag.indexOf('=');
-        return equals > 0 ? [tag.slice(0, equals), tag.slice(equals + 1)] : [tag, ''];
-      }),
-    );
+    const rows = this.#database.all<{ tag: string }>('SELECT tag FROM tag WHERE vm_id = ?', vmId);
+    return tagRecord(rows.map(({ tag }) => tag));
   }
 
   #hosts({ fromMs, toMs }: UsageSpan): UsageFact[] {
