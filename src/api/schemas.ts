@@ -143,6 +143,10 @@ export const UsageSchema = v.variant('type', [
     source: text,
     host: text,
     amounts: v.pipe(v.record(text, v.pipe(text, v.regex(/^[0-9]+$/))), v.description('whole numbers as text')),
+    rates: v.pipe(
+      v.optional(v.record(text, v.pipe(text, v.regex(/^[0-9]+(\.[0-9]{1,3})?$/)))),
+      v.description('operations of disks in a second, on average; absent where none were counted'),
+    ),
     start: text,
     end: text,
   }),

@@ -7,6 +7,7 @@ import * as v from 'valibot';
 import { BerthError } from '#base';
 import { type Database, openDatabase } from '#store';
 import { type GapKind, hourOf } from '../consumption/counting.ts';
+import { perSecond } from '../consumption/per-second.ts';
 import type { PowerState } from '../facts.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
 import { LAYOUT } from './layout.ts';
@@ -50,6 +51,8 @@ export type UsageFact =
       readonly host: string;
       /** Whole numbers as text: they may be beyond 2^53. */
       readonly amounts: Readonly<Record<(typeof MEASURES)[number], string>>;
+      /** Operations of disks in a second, on average from start to end; absent where none were counted. */
+      readonly rates?: Readonly<Record<'diskReadsPerSecond' | 'diskWritesPerSecond', string>>;
       readonly start: string;
       readonly end: string;
     }
@@ -65,7 +68,8 @@ const MEASURES = [
   'cpuNs',
   'networkInBytes',
   'networkOutBytes',
-  'diskOperations',
+  'diskReadOperations',
+  'diskWriteOperations',
   'diskReadBytes',
   'diskWrittenBytes',
   'memoryByteMs',
@@ -127,7 +131,8 @@ interface ConsumedRow {
   readonly memory: string;
   readonly disk_read: string;
   readonly disk_written: string;
-  readonly operations: string;
+  readonly disk_reads: string;
+  readonly disk_writes: string;
   readonly received: string;
   readonly sent: string;
 }
@@ -193,7 +198,8 @@ export class UsageFacts {
     const rows = this.#database.all<ConsumedRow>(
       `SELECT c.hour_ms, c.vm_id, c.source_id, c.host_name, source.name AS source, c.from_ms, c.to_ms,
          CAST(c.memory_kib_ms AS TEXT) AS memory, CAST(c.disk_read_bytes AS TEXT) AS disk_read,
-         CAST(c.disk_written_bytes AS TEXT) AS disk_written, CAST(c.disk_reads + c.disk_writes AS TEXT) AS operations,
+         CAST(c.disk_written_bytes AS TEXT) AS disk_written, CAST(c.disk_reads AS TEXT) AS disk_reads,
+         CAST(c.disk_writes AS TEXT) AS disk_writes,
          CAST(c.cpu_ns AS TEXT) AS cpu, CAST(c.received_bytes AS TEXT) AS received, CAST(c.sent_bytes AS TEXT) AS sent
        FROM consumed c CROSS JOIN source ON source.id = c.source_id
        WHERE (c.hour_ms, c.vm_id, c.source_id, c.host_name) > (?, ?, ?, ?) AND c.from_ms < ? AND c.to_ms > ?
@@ -321,13 +327,24 @@ function consumedFact(row: ConsumedRow): UsageFact {
       cpuNs: row.cpu,
       networkInBytes: row.received,
       networkOutBytes: row.sent,
-      diskOperations: row.operations,
+      diskReadOperations: row.disk_reads,
+      diskWriteOperations: row.disk_writes,
       diskReadBytes: row.disk_read,
       diskWrittenBytes: row.disk_written,
       memoryByteMs: String(BigInt(row.memory) * 1024n),
     },
+    ...ratesOf(row),
     start: new Date(row.from_ms).toISOString(),
     end: new Date(row.to_ms).toISOString(),
+  };
+}
+
+/** A hypervisor that does not count operations has counted none: that is no rate of zero. */
+function ratesOf(row: ConsumedRow): { rates?: { diskReadsPerSecond: string; diskWritesPerSecond: string } } {
+  const [reads, writes, lengthMs] = [BigInt(row.disk_reads), BigInt(row.disk_writes), row.to_ms - row.from_ms];
+  if (lengthMs <= 0 || reads + writes === 0n) return {};
+  return {
+    rates: { diskReadsPerSecond: perSecond(reads, lengthMs), diskWritesPerSecond: perSecond(writes, lengthMs) },
   };
 }
 
