@@ -34,6 +34,7 @@ import { readOwnerRules } from './money/owner-rules.ts';
 import { moneyPlaces } from './money/places.ts';
 import { OwnVmNews, ownVms } from './own-vms.ts';
 import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
+import { retentionFrom } from './retention.ts';
 import type { DaemonSettings } from './settings.ts';
 import { openTemplates, poolSize } from './templates.ts';
 import { VERSION } from './version.ts';
@@ -65,6 +66,7 @@ export async function startDaemon(
       },
     );
   }
+  const retention = retentionFrom(process.env);
   if (settings.isRoot) for (const folder of [settings.stateFolder, settings.runFolder]) await requirePassage(folder);
   const lock = lockFolder(settings.stateFolder);
   const records = openRecordStore(`${settings.stateFolder}/berth.db`);
@@ -171,6 +173,7 @@ export async function startDaemon(
     holder: daemonId(records),
     // Before the first look: a VM is never written as somebody else's.
     owners: (await readOwnerRules(moneyPlaces(moneyFolder)))?.rules,
+    keeping: { retention, neededMonths: (months) => money.neededMonths(months) },
     log,
   });
   fleet.ensureSource({ name: 'berth', url: OWN_URL, allowPower: true });

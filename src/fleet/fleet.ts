@@ -5,8 +5,10 @@
 import { BerthError } from '#base';
 import { nowMs, sleep } from '#platform';
 import { OwnerKeeper } from './collector/owner-keeper.ts';
+import { type Keeping, Pruner } from './collector/pruner.ts';
 import { asBerthError, SourceLoop } from './collector/source-loop.ts';
 import { ConsumptionTable } from './consumption/consumption-table.ts';
+import { PruneTable } from './consumption/prune-table.ts';
 import type { Credentials, DriverSession, FleetDriver, PowerVerb, SourceTarget, VmSample } from './driver.ts';
 import { HistoryQueries } from './inventory/history-queries.ts';
 import { HostUseQueries } from './inventory/host-use.ts';
@@ -32,6 +34,8 @@ export interface FleetParts {
   readonly holder: string;
   /** Whose VMs are when; without them tags say it. */
   readonly owners?: OwnerRules | undefined;
+  /** How long consumption is kept; all of it without this. */
+  readonly keeping?: Keeping | undefined;
   readonly log: (line: string) => void;
 }
 
@@ -76,6 +80,7 @@ export class Fleet {
   readonly #sources: SourceTable;
   readonly #vault: Vault;
   readonly #ownerKeeper: OwnerKeeper;
+  readonly #pruner: Pruner | undefined;
   readonly #loops = new Map<number, SourceLoop>();
 
   private constructor(parts: FleetParts, inventory: Inventory, vault: Vault) {
@@ -88,19 +93,24 @@ export class Fleet {
     this.past = new HistoryQueries(inventory.database, inventory.ownerBook);
     this.usage = new UsageFacts(inventory.database, inventory.ownerBook);
     this.hostUse = new HostUseQueries(inventory.database);
-    this.#ownerKeeper = new OwnerKeeper({ book: inventory.ownerBook, owners: inventory.owners, log: parts.log });
+    const { keeping, log } = parts;
+    this.#pruner =
+      keeping === undefined ? undefined : new Pruner({ ...keeping, table: new PruneTable(inventory.database), log });
+    this.#ownerKeeper = new OwnerKeeper({ book: inventory.ownerBook, owners: inventory.owners, log });
   }
 
   static async open(parts: FleetParts): Promise<Fleet> {
     const vault = await Vault.open(`${parts.folder}/fleet.key`);
     const fleet = new Fleet(parts, Inventory.open(`${parts.folder}/fleet.db`), vault);
     fleet.setOwnerRules(parts.owners);
+    fleet.#pruner?.start();
     for (const source of fleet.sources()) fleet.#startLoop(source);
     return fleet;
   }
 
   async close(): Promise<void> {
     this.#ownerKeeper.stop();
+    await this.#pruner?.stop();
     await Promise.all([...this.#loops.values()].map((loop) => loop.stop()));
     this.#loops.clear();
     this.#inventory.close();

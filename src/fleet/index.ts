@@ -1,3 +1,4 @@
+export type { Retention } from './collector/pruner.ts';
 export {
   type Credentials,
   type DriverSession,

@@ -43,6 +43,7 @@ export interface MoneyParts {
   readonly onOwnerRules: (rules: OwnerRules | undefined) => void;
 }
 
+const NeededSchema = v.object({ needed: v.array(v.string()) });
 /** What a check of a card says: to people, and to the fleet. */
 const CheckedSchema = v.object({ ...CardFactsSchema.entries, attribution: AttributionSchema });
 type Checked = v.InferOutput<typeof CheckedSchema>;
@@ -174,6 +175,13 @@ export class MoneyDesk implements MoneyPort {
   async #takeOwnerRules(card: string, { attribution }: Checked): Promise<void> {
     this.#ownerRules = await keepOwnerRules(this.#places, digestOf(card), attribution);
     this.#parts.onOwnerRules(this.#ownerRules.rules);
+  }
+
+  /** Of these months those in a bill that is not closed. Without a ledger there is none. */
+  async neededMonths(months: readonly string[]): Promise<readonly string[]> {
+    const { ledger, address } = this.#places;
+    if (!(await files.exists(ledger)) && !(await files.exists(address))) return [];
+    return (await this.#ask({ do: 'needed', months: [...months] }, NeededSchema)).needed;
   }
 
   async #hasCard(): Promise<boolean> {

@@ -1,6 +1,8 @@
 /** What hosts could, what their VMs used of it, and what was left, out of the database. */
 import type { Database } from '#store';
 import { hourOf } from '../consumption/counting.ts';
+import { monthAt } from '../consumption/months.ts';
+import { prunedMonths } from '../consumption/prune-table.ts';
 import { type HostHour, hostHours } from '../consumption/utilization.ts';
 
 export interface HostUseListing {
@@ -37,13 +39,14 @@ export class HostUseQueries {
     this.#database = database;
   }
 
-  /** Hours of hosts, each host from the first to the last time it was seen. */
+  /** Hours of hosts, each host from the first to the last time it was seen, but for months whose consumption was let go. */
   hours(span: { readonly fromMs: number; readonly toMs: number }): HostUseListing[] {
     const hosts = this.#database.all<HostRow>(
       `SELECT host.source_id, source.name AS source, host.name, host.facts, host.first_ms,
          COALESCE(host.gone_ms, source.removed_ms, MAX(source.ok_ms, COALESCE(source.sampled_ms, 0)), host.last_ms) AS end_ms
        FROM host CROSS JOIN source ON source.id = host.source_id ORDER BY source.name, host.name`,
     );
+    const pruned = prunedMonths(this.#database);
     return hosts.flatMap((row) => {
       const facts = JSON.parse(row.facts) as { threads: number | null; memoryBytes: number | null };
       const presence = {
@@ -52,7 +55,9 @@ export class HostUseQueries {
         startMs: row.first_ms,
         endMs: row.end_ms,
       };
-      return hostHours(presence, this.#uses(row, span), span).map((hour) => listed(row, hour));
+      return hostHours(presence, this.#uses(row, span), span)
+        .filter((hour) => !pruned.has(monthAt(hour.startMs).name))
+        .map((hour) => listed(row, hour));
     });
   }
 

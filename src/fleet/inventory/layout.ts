@@ -171,4 +171,11 @@ export const LAYOUT: readonly string[] = [
   CREATE INDEX vm_project ON vm (project, name, id) WHERE gone_ms IS NULL AND project IS NOT NULL;
   CREATE TABLE owner_sweep (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL, done_to INTEGER);
   `,
+  // Months of which rows of consumption were let go: written with the first that goes.
+  `
+  CREATE TABLE pruned (
+    month TEXT NOT NULL, what TEXT NOT NULL CHECK (what IN ('hours', 'gaps')), at_ms INTEGER NOT NULL,
+    PRIMARY KEY (month, what)
+  ) WITHOUT ROWID;
+  `,
 ];

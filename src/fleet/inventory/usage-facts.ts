@@ -8,6 +8,7 @@ import { BerthError } from '#base';
 import { type Database, openDatabase } from '#store';
 import { type GapKind, hourOf } from '../consumption/counting.ts';
 import { perSecond } from '../consumption/per-second.ts';
+import { prunedMonths } from '../consumption/prune-table.ts';
 import type { PowerState } from '../facts.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
 import { LAYOUT } from './layout.ts';
@@ -300,6 +301,8 @@ export class UsageFacts {
 /** The facts of a fleet's database, for a program of its own: read only while somebody else writes. */
 export function openUsageHistory(path: string): {
   facts(span: { readonly fromMs: number; readonly toMs: number }): Generator<UsageFact>;
+  /** Months whose consumption was let go. One that is not among them after its facts were read was read whole. */
+  prunedMonths(): ReadonlySet<string>;
   close(): void;
 } {
   const database = openDatabase(path, LAYOUT);
@@ -313,6 +316,7 @@ export function openUsageHistory(path: string): {
         after = page.next ?? undefined;
       } while (after !== undefined);
     },
+    prunedMonths: () => prunedMonths(database),
     close: () => database.close(),
   };
 }
