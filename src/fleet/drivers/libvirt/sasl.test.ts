@@ -71,6 +71,12 @@ test('the password goes over the wire with PLAIN alone, and that over TLS alone'
   }
 });
 
+test('what is on offer is named, and nothing else that a server writes in its place', async () => {
+  const { ended } = signIn('GSSAPI \u001b[2J LOGIN\u0007', [], 'tls');
+  await assert.rejects(ended, { code: 'libvirt.sasl', message: /offers GSSAPI for a login/ });
+  await assert.rejects(signIn('', []).ended, { code: 'libvirt.sasl', message: /offers no mechanism/ });
+});
+
 test('of several mechanisms the strongest that both know is taken, however they are written', () => {
   assert.equal(chooseMechanism('PLAIN SCRAM-SHA-1 SCRAM-SHA-256 GSSAPI', 'tls'), 'SCRAM-SHA-256');
   assert.equal(chooseMechanism('plain,scram-sha-512', 'tcp'), 'SCRAM-SHA-512');

@@ -86,10 +86,8 @@ export function chooseMechanism(offered: string, via: SaslLogin['via']): string 
 }
 
 function nothingInCommon(offered: string, { where, via }: SaslLogin): BerthError {
-  const listed = offered
-    .trim()
-    .split(/[\s,]+/)
-    .filter((one) => one !== '');
+  // As mechanisms are named (RFC 4422 section 3.1): what else a server writes there is not shown to a terminal.
+  const listed = offered.split(/[\s,]+/).filter((one) => /^[A-Za-z0-9_-]{1,20}$/.test(one));
   const there = listed.length === 0 ? 'no mechanism' : listed.join(', ');
   const text = `libvirt at ${where} offers ${there} for a login; berth knows ${Object.keys(SCRAM).join(', ')}${via === 'tls' ? ' and PLAIN' : ''}`;
   const hints: Readonly<Record<SaslLogin['via'], string>> = {
