@@ -46,7 +46,8 @@ export const VmSchema = v.object({
   source: v.pipe(text, v.description('the source whose word counts')),
   isStale: v.pipe(v.boolean(), v.description('its source does not answer; the facts are the last ones known')),
   host: optionalText,
-  owner: optionalText,
+  owner: v.pipe(optionalText, v.description('as the rules of the rate card in force say, else its tags')),
+  project: optionalText,
   facts: FactsSchema,
   firstSeenMs: instant,
   changedMs: instant,
@@ -67,7 +68,7 @@ const InstantSchema = v.object({
   atMs: instant,
   observedMs: v.pipe(count, v.description('when berth learned of it')),
   notBeforeMs: v.pipe(count, v.description('it had not happened yet then')),
-  how: v.picklist(['event', 'poll', 'told']),
+  how: v.picklist(['event', 'poll', 'told', 'rule']),
 });
 
 export const IntervalSchema = v.object({
@@ -80,7 +81,8 @@ export const IntervalSchema = v.object({
   memoryBytes: optionalNumber,
   diskBytes: optionalNumber,
   addresses: v.pipe(optionalNumber, v.description('how many; null when it was not told')),
-  owner: optionalText,
+  owner: v.pipe(optionalText, v.description('as the rules said then, else its tags')),
+  project: optionalText,
   causes: v.array(text),
   movedFrom: optionalText,
   opened: InstantSchema,
@@ -127,6 +129,7 @@ export const UsageSchema = v.variant('type', [
     ...usageOf,
     vm: text,
     name: text,
+    project: v.optional(text),
     owner: v.optional(text),
     tags: v.record(text, text),
     power: v.picklist(['running', 'paused', 'asleep', 'off', 'unknown']),
@@ -140,6 +143,10 @@ export const UsageSchema = v.variant('type', [
     source: text,
     host: text,
     amounts: v.pipe(v.record(text, v.pipe(text, v.regex(/^[0-9]+$/))), v.description('whole numbers as text')),
+    rates: v.pipe(
+      v.optional(v.record(text, v.pipe(text, v.regex(/^[0-9]+(\.[0-9]{1,3})?$/)))),
+      v.description('operations of disks in a second, on average; absent where none were counted'),
+    ),
     start: text,
     end: text,
   }),

@@ -25,6 +25,7 @@ export function vmRow(vm: VmListing): Row {
     OS: facts.guestOs ?? '',
     UUID: vm.uuid ?? '',
     Owner: vm.owner ?? '',
+    Project: vm.project ?? '',
     Tags: facts.tags.join(','),
   };
 }
@@ -40,6 +41,7 @@ export const VM_COLUMNS: readonly (readonly [string, string])[] = [
   ['Disk', 'DISK'],
   ['Address', 'ADDRESS'],
   ['Mode', 'MODE'],
+  ['Owner', 'OWNER'],
 ];
 
 function diskTotal(vm: VmListing): number | null {
@@ -89,6 +91,7 @@ export function intervalRow(interval: IntervalListing): Row {
     Memory: bytes(interval.memoryBytes),
     Disk: bytes(interval.diskBytes),
     Owner: interval.owner ?? '',
+    Project: interval.project ?? '',
     Why: interval.causes.join(','),
     MovedFrom: interval.movedFrom ?? '',
   };
@@ -114,6 +117,7 @@ export const AT_COLUMNS: readonly (readonly [string, string])[] = [
   ['Host', 'HOST'],
   ['CPUs', 'CPUS'],
   ['Memory', 'MEMORY'],
+  ['Owner', 'OWNER'],
   ['From', 'SINCE'],
 ];
 
@@ -195,7 +199,7 @@ export function treeText(sources: readonly Source[], hosts: readonly HostListing
 }
 
 function vmLine(vm: VmListing): string {
-  return `${vm.name}  ${vm.id}, ${vm.facts.powerState}${vm.isStale ? ' (stale)' : ''}, ${vm.facts.vcpus ?? UNKNOWN} CPUs, ${bytes(vm.facts.memoryBytes)}`;
+  return `${vm.name}  ${vm.id}, ${vm.facts.powerState}${vm.isStale ? ' (stale)' : ''}, ${vm.facts.vcpus ?? UNKNOWN} CPUs, ${bytes(vm.facts.memoryBytes)}${vm.owner === null ? '' : `, ${vm.owner}`}`;
 }
 
 /** Memory and disks are sold in binary multiples: `8GiB`. */

@@ -30,8 +30,11 @@ import { publishBootFiles, sweepBootFiles } from './boot-files.ts';
 import { DaemonMetrics } from './metrics.ts';
 import { costMetrics } from './money/cost-metrics.ts';
 import { MoneyDesk } from './money/desk.ts';
+import { readOwnerRules } from './money/owner-rules.ts';
+import { moneyPlaces } from './money/places.ts';
 import { OwnVmNews, ownVms } from './own-vms.ts';
 import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
+import { retentionFrom } from './retention.ts';
 import type { DaemonSettings } from './settings.ts';
 import { openTemplates, poolSize } from './templates.ts';
 import { VERSION } from './version.ts';
@@ -63,6 +66,7 @@ export async function startDaemon(
       },
     );
   }
+  const retention = retentionFrom(process.env);
   if (settings.isRoot) for (const folder of [settings.stateFolder, settings.runFolder]) await requirePassage(folder);
   const lock = lockFolder(settings.stateFolder);
   const records = openRecordStore(`${settings.stateFolder}/berth.db`);
@@ -155,6 +159,7 @@ export async function startDaemon(
       daemonId: daemonId(records),
     },
   };
+  const moneyFolder = `${settings.stateFolder}/money`;
   const fleet = await Fleet.open({
     folder: settings.stateFolder,
     drivers: [
@@ -166,15 +171,19 @@ export async function startDaemon(
       hypervDriver,
     ],
     holder: daemonId(records),
+    // Before the first look: a VM is never written as somebody else's.
+    owners: (await readOwnerRules(moneyPlaces(moneyFolder)))?.rules,
+    keeping: { retention, neededMonths: (months) => money.neededMonths(months) },
     log,
   });
   fleet.ensureSource({ name: 'berth', url: OWN_URL, allowPower: true });
   const money = await MoneyDesk.open({
-    folder: `${settings.stateFolder}/money`,
+    folder: moneyFolder,
     fleet: `${settings.stateFolder}/fleet.db`,
     program: installation.moneyProgram,
     scope: daemonId(records),
     log,
+    onOwnerRules: (rules) => fleet.setOwnerRules(rules),
   });
   const own = apiHandler({ fleet, money, version: VERSION, log });
   const server: Server = await serveDocker(context, { path: settings.socket, mode: 0o660 }, own);

@@ -4,13 +4,17 @@
  */
 import { BerthError } from '#base';
 import { nowMs } from '#platform';
+import { OwnerKeeper } from './collector/owner-keeper.ts';
+import { type Keeping, Pruner } from './collector/pruner.ts';
 import { asBerthError, SourceLoop } from './collector/source-loop.ts';
 import { ConsumptionTable } from './consumption/consumption-table.ts';
 import { HostConsumptionTable } from './consumption/host-consumption-table.ts';
+import { PruneTable } from './consumption/prune-table.ts';
 import type { Credentials, DriverSession, FleetDriver, PowerVerb, SourceTarget } from './driver.ts';
 import { HistoryQueries } from './inventory/history-queries.ts';
 import { HostUseQueries } from './inventory/host-use.ts';
 import { Inventory } from './inventory/inventory.ts';
+import { type OwnerRules, TAGS_ONLY } from './inventory/owner-rules.ts';
 import { FleetQueries, vmNumber } from './inventory/queries.ts';
 import { type Source, SourceTable } from './inventory/sources.ts';
 import { UsageFacts } from './inventory/usage-facts.ts';
@@ -30,6 +34,10 @@ export interface FleetParts {
   readonly drivers: readonly FleetDriver[];
   /** Names this daemon, the same after a restart. */
   readonly holder: string;
+  /** Whose VMs are when; without them tags say it. */
+  readonly owners?: OwnerRules | undefined;
+  /** How long consumption is kept; all of it without this. */
+  readonly keeping?: Keeping | undefined;
   readonly log: (line: string) => void;
 }
 
@@ -60,6 +68,8 @@ export class Fleet {
   readonly #hostConsumption: HostConsumptionTable;
   readonly #sources: SourceTable;
   readonly #vault: Vault;
+  readonly #ownerKeeper: OwnerKeeper;
+  readonly #pruner: Pruner | undefined;
   readonly #loops = new Map<number, SourceLoop>();
 
   private constructor(parts: FleetParts, inventory: Inventory, vault: Vault) {
@@ -70,22 +80,35 @@ export class Fleet {
     this.#hostConsumption = new HostConsumptionTable(inventory.database);
     this.#sources = new SourceTable(inventory.database);
     this.queries = new FleetQueries(inventory.database);
-    this.past = new HistoryQueries(inventory.database);
-    this.usage = new UsageFacts(inventory.database);
+    this.past = new HistoryQueries(inventory.database, inventory.ownerBook);
+    this.usage = new UsageFacts(inventory.database, inventory.ownerBook);
     this.hostUse = new HostUseQueries(inventory.database);
+    const { keeping, log } = parts;
+    this.#pruner =
+      keeping === undefined ? undefined : new Pruner({ ...keeping, table: new PruneTable(inventory.database), log });
+    this.#ownerKeeper = new OwnerKeeper({ book: inventory.ownerBook, owners: inventory.owners, log });
   }
 
   static async open(parts: FleetParts): Promise<Fleet> {
     const vault = await Vault.open(`${parts.folder}/fleet.key`);
     const fleet = new Fleet(parts, Inventory.open(`${parts.folder}/fleet.db`), vault);
+    fleet.setOwnerRules(parts.owners);
+    fleet.#pruner?.start();
     for (const source of fleet.sources()) fleet.#startLoop(source);
     return fleet;
   }
 
   async close(): Promise<void> {
+    this.#ownerKeeper.stop();
+    await this.#pruner?.stop();
     await Promise.all([...this.#loops.values()].map((loop) => loop.stop()));
     this.#loops.clear();
     this.#inventory.close();
+  }
+
+  /** In force for every answer about the past at once, for lists within seconds. @param rules - undefined: tags say it. */
+  setOwnerRules(rules: OwnerRules | undefined): void {
+    this.#ownerKeeper.follow(rules ?? TAGS_ONLY);
   }
 
   sources(): Source[] {

@@ -1,3 +1,4 @@
+export type { Retention } from './collector/pruner.ts';
 export {
   type Credentials,
   type DriverSession,
@@ -15,6 +16,7 @@ export { xenDriver } from './drivers/xen/xen-driver.ts';
 export { type Check, Fleet } from './fleet.ts';
 export type { ChangeListing, IntervalListing } from './inventory/history-queries.ts';
 export type { HostUseListing } from './inventory/host-use.ts';
+export type { OwnerRules } from './inventory/owner-rules.ts';
 export {
   FILTER_NAMES,
   type FilterName,

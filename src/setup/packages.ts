@@ -40,6 +40,12 @@ export const testPackages: readonly DebianPackage[] = [
   { name: 'curl', provides: '/usr/bin/curl', why: 'an outside client of published ports' },
   { name: 'libvirt-daemon', provides: '/usr/sbin/libvirtd', why: 'the libvirt that discovery is tested against' },
   { name: 'libvirt-daemon-driver-qemu', provides: '/usr/bin/virt-qemu-run', why: 'libvirt with QEMU' },
+  { name: 'sasl2-bin', provides: '/usr/sbin/saslpasswd2', why: 'users of a libvirt that asks for passwords' },
+  {
+    name: 'libsasl2-modules',
+    provides: '/usr/share/doc/libsasl2-modules/copyright',
+    why: 'the ways in which that libvirt asks for them',
+  },
   { name: 'openssl', provides: '/usr/bin/openssl', why: 'certificates for tests of TLS' },
   { name: 'golang-go', provides: '/usr/bin/go', why: 'compiles the vSphere simulator' },
   {

@@ -30,6 +30,7 @@ interface Fact {
   readonly start: string;
   readonly end: string;
   readonly amounts: Readonly<Record<string, string>>;
+  readonly rates?: Readonly<Record<string, string>>;
 }
 
 let daemon: TestDaemon;
@@ -294,6 +295,7 @@ versions:
       - { id: cpu, resource: cpu-used, unit: cpu-hour, price: 3600 }
       - { id: memory, resource: memory-used, unit: GiB-hour, price: 1000 }
       - { id: address, resource: address, unit: address-hour, price: 1000 }
+      - { id: io, resource: disk-operations, unit: operation, price: 1 }
     idle: { share: none }
     overhead: { share: none }
 `,
@@ -324,4 +326,14 @@ versions:
   assert.ok(seconds > 1 && Math.abs(costOf('cpu') - seconds) < 0.01, `${costOf('cpu')} is not ${seconds}`);
   assert.ok(costOf('memory') > 0, report);
   assert.ok(costOf('address') > 0, report);
+  const operations = consumed(all, 'busy', 'diskReadOperations') + consumed(all, 'busy', 'diskWriteOperations');
+  assert.ok(operations > 0n, 'a VM reads its disks when it starts');
+  assert.equal(costOf('io'), Number(operations));
+  const explained = await said('cost', 'explain', '--card', card, '--usage', file, '--vm', 'busy');
+  assert.match(explained, /only: io\n +[0-9]+ ÷ 1 = [0-9]+ operation\n +[0-9]+ operation × 1 = [0-9]+ EUR/);
+  for (const { rates, amounts, start, end } of all.filter((one) => one.type === 'consumed')) {
+    const rate = (1000 * Number(amounts['diskReadOperations'])) / (Date.parse(end) - Date.parse(start));
+    if (rates === undefined) assert.equal(BigInt(amounts['diskReadOperations'] ?? 0), 0n);
+    else assert.ok(Math.abs(Number(rates['diskReadsPerSecond']) - rate) <= 0.0005001);
+  }
 });

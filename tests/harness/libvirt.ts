@@ -17,6 +17,7 @@ for folder in /etc/libvirt /var/lib/libvirt /var/cache/libvirt /run/libvirt /var
   mkdir -p "$folder"; mount -t tmpfs none "$folder"
 done
 cp "$1/qemu.conf" /etc/libvirt/qemu.conf
+if test -d "$1/sasl"; then mkdir -p /etc/sasl2; mount --bind "$1/sasl" /etc/sasl2; fi
 exec libvirtd $2 -f "$1/libvirtd.conf" -p "$1/pid"`;
 
 export interface RunningLibvirt {
@@ -32,23 +33,45 @@ export interface RunningLibvirt {
   dispose(): Promise<void>;
 }
 
-/** @param options - `tlsPort`: serves TLS there too, with the certificates of `<folder>/pki`, and wants one of its clients. */
-export async function startLibvirt(options: { readonly tlsPort?: number } = {}): Promise<RunningLibvirt> {
+/** Logins by SASL on every way to it, with users in a database of the test's own folder. */
+export interface SaslUsers {
+  /** As `mech_list` has them: `scram-sha-256 plain`. */
+  readonly mechanisms: string;
+  readonly users: Readonly<Record<string, string>>;
+}
+
+export interface LibvirtOptions {
+  /** Serves TLS there too, with the certificates of `<folder>/pki`. */
+  readonly tlsPort?: number;
+  /** Serves there without encryption, too. */
+  readonly tcpPort?: number;
+  /** Who comes by TLS needs no certificate then, who comes by tcp or the socket for writing needs a password as well. */
+  readonly sasl?: SaslUsers;
+}
+
+export async function startLibvirt(options: LibvirtOptions = {}): Promise<RunningLibvirt> {
   const folder = mkdtempSync(join(tmpdir(), 'berth-libvirt-'));
   mkdirSync(join(folder, 'run'));
-  const { tlsPort } = options;
+  const { tlsPort, tcpPort, sasl } = options;
+  const login = sasl === undefined ? 'none' : 'sasl';
+  if (sasl !== undefined) await makeSaslUsers(join(folder, 'sasl'), sasl);
   const pki = join(folder, 'pki');
   if (tlsPort !== undefined) await makePki(pki);
   const settings = {
     unix_sock_dir: join(folder, 'run'),
-    auth_unix_rw: 'none',
+    auth_unix_rw: login,
     auth_unix_ro: 'none',
+    listen_addr: '127.0.0.1',
+    listen_tls: tlsPort === undefined ? 0 : 1,
+    listen_tcp: tcpPort === undefined ? 0 : 1,
+    auth_tcp: login,
+    ...(tcpPort === undefined ? {} : { tcp_port: String(tcpPort) }),
     ...(tlsPort === undefined
       ? {}
       : {
-          listen_addr: '127.0.0.1',
           tls_port: String(tlsPort),
-          auth_tls: 'none',
+          auth_tls: login,
+          tls_no_verify_certificate: sasl === undefined ? 0 : 1,
           ca_file: join(pki, 'cacert.pem'),
           cert_file: join(pki, 'servercert.pem'),
           key_file: join(pki, 'serverkey.pem'),
@@ -57,7 +80,7 @@ export async function startLibvirt(options: { readonly tlsPort?: number } = {}):
   writeFileSync(
     join(folder, 'libvirtd.conf'),
     `${Object.entries(settings)
-      .map(([name, value]) => `${name} = "${value}"\n`)
+      .map(([name, value]) => `${name} = ${JSON.stringify(value)}\n`)
       .join('')}`,
   );
   // QEMU as root without a security driver: it runs a domain without a disk for a test.
@@ -77,7 +100,15 @@ export async function startLibvirt(options: { readonly tlsPort?: number } = {}):
   const start = async (): Promise<void> => {
     const started = spawn(
       'unshare',
-      ['--mount', 'sh', '-c', PRIVATE_START, 'sh', folder, tlsPort === undefined ? '-v' : '-l'],
+      [
+        '--mount',
+        'sh',
+        '-c',
+        PRIVATE_START,
+        'sh',
+        folder,
+        tlsPort === undefined && tcpPort === undefined ? '-v' : '-l',
+      ],
       {
         stdio: ['ignore', 'pipe', 'pipe'],
       },
@@ -93,7 +124,7 @@ export async function startLibvirt(options: { readonly tlsPort?: number } = {}):
       if (started.exitCode !== null) throw new Error(`libvirtd ended: ${words}`);
       return (
         existsSync(socket) &&
-        (await runProcess(['virsh', '-c', `test+unix:///default?socket=${socket}`, 'list'])).exitCode === 0
+        (await runProcess(['virsh', '-r', '-c', `test+unix:///default?socket=${socket}-ro`, 'list'])).exitCode === 0
       );
     });
   };
@@ -130,6 +161,21 @@ export async function startLibvirt(options: { readonly tlsPort?: number } = {}):
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** What libvirt finds as /etc/sasl2: its configuration, and the users' database beside it. */
+async function makeSaslUsers(folder: string, { mechanisms, users }: SaslUsers): Promise<void> {
+  mkdirSync(folder);
+  const database = join(folder, 'users.db');
+  const lines = [
+    `mech_list: ${mechanisms}`,
+    'pwcheck_method: auxprop',
+    'auxprop_plugin: sasldb',
+    'sasldb_path: /etc/sasl2/users.db',
+  ];
+  writeFileSync(join(folder, 'libvirt.conf'), `${lines.join('\n')}\n`);
+  for (const [user, password] of Object.entries(users))
+    await runChecked(['saslpasswd2', '-p', '-c', '-a', 'libvirt', '-f', database, user], { input: password });
 }
 
 /** An authority, a server's certificate for 127.0.0.1 and a client's, as libvirt names them. */

@@ -86,10 +86,13 @@ export const fleet: Verb = {
     flags: [
       {
         flags: '-f, --filter <NAME=VALUE>',
-        about: 'ls: source, state, host, tag, name, uuid, owner, os, mode, accelerator, stale',
+        about: 'ls: source, state, host, tag, name, uuid, owner, project, os, mode, accelerator, stale',
         many: true,
       },
-      { flags: '--sort <NAME>', about: 'ls: name, state, host, vcpus, memory, disk or changed; -NAME turns it round' },
+      {
+        flags: '--sort <NAME>',
+        about: 'ls: name, state, host, owner, vcpus, memory, disk or changed; -NAME turns it round',
+      },
       { flags: '-n, --limit <NUMBER>', about: 'so many on a page (100, at most 1000)' },
       { flags: '--after <PLACE>', about: 'the page after this place, which the page before named' },
       { flags: '-a, --all', about: 'ls, search: with VMs that are gone' },

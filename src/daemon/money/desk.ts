@@ -16,7 +16,9 @@ import {
   RatedSchema,
 } from '#api';
 import { BerthError, type ErrorKind, messageOf } from '#base';
+import type { OwnerRules } from '#fleet';
 import { files, nowMs, runProcess, startTimer, type Timer } from '#platform';
+import { AttributionSchema, digestOf, type KnownRules, keepOwnerRules, readOwnerRules } from './owner-rules.ts';
 import { type MoneyPlaces, moneyPlaces } from './places.ts';
 import { type CostQuestion, type MoneyTask, ProblemSchema } from './request.ts';
 
@@ -37,7 +39,14 @@ export interface MoneyParts {
   readonly program: string;
   readonly scope: string;
   readonly log: (line: string) => void;
+  /** Told whenever other rules about owners come into force; undefined: there are none. */
+  readonly onOwnerRules: (rules: OwnerRules | undefined) => void;
 }
+
+const NeededSchema = v.object({ needed: v.array(v.string()) });
+/** What a check of a card says: to people, and to the fleet. */
+const CheckedSchema = v.object({ ...CardFactsSchema.entries, attribution: AttributionSchema });
+type Checked = v.InferOutput<typeof CheckedSchema>;
 
 export class MoneyDesk implements MoneyPort {
   readonly #parts: MoneyParts;
@@ -47,6 +56,7 @@ export class MoneyDesk implements MoneyPort {
   #timer: Timer | undefined;
   #summary: CostSummary | undefined;
   #problem: string | undefined;
+  #ownerRules: KnownRules | undefined;
 
   private constructor(parts: MoneyParts) {
     this.#parts = parts;
@@ -55,9 +65,13 @@ export class MoneyDesk implements MoneyPort {
 
   static async open(parts: MoneyParts): Promise<MoneyDesk> {
     const desk = new MoneyDesk(parts);
+    desk.#ownerRules = await readOwnerRules(desk.#places);
+    parts.onOwnerRules(desk.#ownerRules?.rules);
     if (!(await desk.#hasCard())) return desk;
     await desk.#readSummary();
     desk.#rateIn(RATE_SOON_MS);
+    if (desk.#ownerRules === undefined)
+      void desk.#followCard().catch((error: unknown) => parts.log(`cost: owners are not known: ${messageOf(error)}`));
     return desk;
   }
 
@@ -83,11 +97,13 @@ export class MoneyDesk implements MoneyPort {
 
   /** @throws card.invalid (invalid) with every problem: the card in force stays then. */
   async setCard(card: string): Promise<v.InferOutput<typeof CardFactsSchema>> {
-    const checked = await this.#ask({ do: 'check', card }, CardFactsSchema);
+    const checked = await this.#ask({ do: 'check', card }, CheckedSchema);
     await this.#makeFolder();
     await files.writeFileAtomic(this.#places.card, card);
+    await this.#takeOwnerRules(card, checked);
     this.#rateIn(0);
-    return checked;
+    const { attribution: _rules, ...facts } = checked;
+    return facts;
   }
 
   /** @throws cost.no_card (not_found) */
@@ -104,7 +120,10 @@ export class MoneyDesk implements MoneyPort {
     this.#timer?.cancel();
     await files.rm(this.#places.card, { force: true });
     await files.rm(this.#places.summary, { force: true });
+    await files.rm(this.#places.owners, { force: true });
     this.#summary = undefined;
+    this.#ownerRules = undefined;
+    this.#parts.onOwnerRules(undefined);
   }
 
   /** @param address - of a PostgreSQL database; undefined: the daemon's own file. @throws cost.address (invalid) */
@@ -122,6 +141,7 @@ export class MoneyDesk implements MoneyPort {
     const rated = await this.#ask({ do: 'rate', months: [...months] }, RatedSchema);
     this.#problem = undefined;
     await this.#readSummary();
+    await this.#followCard();
     for (const budget of rated.told) this.#parts.log(`cost: told about budget ${budget}`);
     for (const one of rated.untold) this.#parts.log(`cost: nobody could be told about budget ${one}`);
     return rated;
@@ -141,6 +161,27 @@ export class MoneyDesk implements MoneyPort {
 
   async page(month: string, zone: string): Promise<string> {
     return (await this.#ask({ do: 'page', month, zone }, v.object({ html: v.string() }))).html;
+  }
+
+  /** A card that was put there by hand counts from its first rating on, for owners as for prices. */
+  async #followCard(): Promise<void> {
+    const card = await files.readTextIfExists(this.#places.card);
+    if (card === undefined || this.#ownerRules?.cardDigest === digestOf(card)) return;
+    const checked = await this.#ask({ do: 'check', card }, CheckedSchema);
+    // Another one may have been put in its place, or it was removed.
+    if ((await files.readTextIfExists(this.#places.card)) === card) await this.#takeOwnerRules(card, checked);
+  }
+
+  async #takeOwnerRules(card: string, { attribution }: Checked): Promise<void> {
+    this.#ownerRules = await keepOwnerRules(this.#places, digestOf(card), attribution);
+    this.#parts.onOwnerRules(this.#ownerRules.rules);
+  }
+
+  /** Of these months those in a bill that is not closed. Without a ledger there is none. */
+  async neededMonths(months: readonly string[]): Promise<readonly string[]> {
+    const { ledger, address } = this.#places;
+    if (!(await files.exists(ledger)) && !(await files.exists(address))) return [];
+    return (await this.#ask({ do: 'needed', months: [...months] }, NeededSchema)).needed;
   }
 
   async #hasCard(): Promise<boolean> {

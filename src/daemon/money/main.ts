@@ -10,7 +10,7 @@ import { loadRateCard } from '#metering';
 import { standardInput } from '#platform';
 import { type FolderLock, lockFolder } from '#store';
 import { charges, page, report } from './asking.ts';
-import { type Asked, closeMonth, rateMonths } from './rating.ts';
+import { type Asked, closeMonth, neededMonths, rateMonths } from './rating.ts';
 import { type MoneyRequest, MoneyRequestSchema, type MoneyTask } from './request.ts';
 
 /** Work that writes; one at a time, also beside what a daemon that was killed has left behind. */
@@ -29,7 +29,8 @@ async function done(task: MoneyTask, asked: Asked): Promise<object> {
   switch (task.do) {
     case 'check': {
       const card = loadRateCard(task.card, 'the rate card');
-      return { name: card.name, currency: card.currency, versions: card.versions.map((one) => one.version) };
+      const { name, currency, attribution } = card;
+      return { name, currency, versions: card.versions.map((one) => one.version), attribution };
     }
     case 'rate':
       return await rateMonths(asked, task.months);
@@ -39,6 +40,8 @@ async function done(task: MoneyTask, asked: Asked): Promise<object> {
       return await report(asked, task.question);
     case 'page':
       return await page(asked, task);
+    case 'needed':
+      return { needed: await neededMonths(asked, task.months) };
     case 'charges':
       return await charges(asked, task.months);
   }

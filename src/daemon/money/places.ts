@@ -7,6 +7,8 @@ export interface MoneyPlaces {
   readonly ledger: string;
   readonly alerts: string;
   readonly summary: string;
+  /** Whose VMs are by the card in force. */
+  readonly owners: string;
   /** The card a month was closed with: what is found later is priced by that one, whatever the card says by then. */
   closedCard(month: string): string;
 }
@@ -18,6 +20,7 @@ export function moneyPlaces(folder: string): MoneyPlaces {
     ledger: `${folder}/ledger.db`,
     alerts: `${folder}/alerts.json`,
     summary: `${folder}/summary.json`,
+    owners: `${folder}/owners.json`,
     closedCard: (month) => `${folder}/card-${month}.yaml`,
   };
 }

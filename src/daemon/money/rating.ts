@@ -43,6 +43,14 @@ export async function ledgerOf({ folder }: Asked): Promise<Ledger> {
   return await openLedger(address === undefined || address === '' ? places.ledger : address);
 }
 
+/** Asked when its facts have been read: what goes meanwhile is marked before. @throws cost.pruned (conflict) */
+function requireWhole(asked: Asked, month: string): void {
+  if (!isLetGo(asked, month)) return;
+  throw new BerthError('conflict', 'cost.pruned', `${month} cannot be rated: its consumption is not kept any more`, {
+    hint: 'what was charged is in the ledger: berth cost report',
+  });
+}
+
 /** What the fleet knows of a time, as far as its sources have confirmed it. */
 export function factsOf({ fleet }: Asked, span: { readonly startMs: number; readonly endMs: number }): UsageFacts {
   const history = openUsageHistory(fleet);
@@ -71,6 +79,7 @@ export async function rateMonths(asked: Asked, wanted: readonly string[]): Promi
     let alerts: Pick<Rated, 'told' | 'untold'> = { told: [], untold: [] };
     for (const month of months) {
       const facts = factsOf(asked, monthSpan(month));
+      requireWhole(asked, month);
       const isClosed = (await ledger.period(month)).state === 'closed';
       const rating = rate(isClosed ? await cardOfClosed(asked, month, card) : card, month, facts);
       // A history that is not there any more must not take a month back.
@@ -113,13 +122,38 @@ async function afterCurrent(
   };
 }
 
+function isLetGo({ fleet }: Asked, month: string): boolean {
+  const history = openUsageHistory(fleet);
+  try {
+    return history.prunedMonths().has(month);
+  } finally {
+    history.close();
+  }
+}
+
+/** Of these months those with charges of ours in the ledger that is still open for them: they may be rated again. */
+export async function neededMonths(asked: Asked, months: readonly string[]): Promise<string[]> {
+  const ledger = await ledgerOf(asked);
+  try {
+    const needed: string[] = [];
+    for (const month of months) {
+      if ((await ledger.period(month)).state === 'closed') continue;
+      const isOurs = (await ledger.entries(month)).some((one) => one.kind === 'charge' && one.scope === asked.scope);
+      if (isOurs) needed.push(month);
+    }
+    return needed;
+  } finally {
+    await ledger.disconnect();
+  }
+}
+
 /** Rated a last time, then closed for good. @throws cost.not_over (conflict) for a month that goes on. */
 export async function closeMonth(asked: Asked, month: string): Promise<{ month: string; closedAtMs: number }> {
   if (month >= monthOf(asked.nowMs))
     throw new BerthError('conflict', 'cost.not_over', `${month} is not over: only months that are can be closed`, {
       hint: `close it from ${new Date(monthSpan(month).endMs).toISOString().slice(0, 10)} on`,
     });
-  await rateMonths(asked, [month]);
+  if (!isLetGo(asked, month)) await rateMonths(asked, [month]);
   const places = moneyPlaces(asked.folder);
   const ledger = await ledgerOf(asked);
   try {

@@ -26,6 +26,7 @@ export const MoneyRequestSchema = v.object({
     v.object({ do: v.literal('report'), question: QuestionSchema }),
     v.object({ do: v.literal('page'), month, zone: text }),
     v.object({ do: v.literal('charges'), months: v.array(month) }),
+    v.object({ do: v.literal('needed'), months: v.array(month) }),
   ]),
 });
 export type MoneyRequest = v.InferOutput<typeof MoneyRequestSchema>;

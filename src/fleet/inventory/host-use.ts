@@ -2,6 +2,8 @@
 import type { Database } from '#store';
 import { hourOf } from '../consumption/counting.ts';
 import type { HostGap } from '../consumption/host-counting.ts';
+import { monthAt } from '../consumption/months.ts';
+import { prunedMonths } from '../consumption/prune-table.ts';
 import { type HostHour, type HostMeasured, type HostUse, hostHours } from '../consumption/utilization.ts';
 
 const HOUR_MS = 3_600_000;
@@ -44,7 +46,8 @@ export class HostUseQueries {
   }
 
   /**
-   * Hours that the span touches, whole, of hosts, each from the first to the last time it was seen.
+   * Hours that the span touches, whole, of hosts, each from the first to the last time it was seen, but for
+   * months whose consumption was let go.
    *
    * @param span - `host`: of hosts with this name only.
    */
@@ -57,6 +60,7 @@ export class HostUseQueries {
        WHERE ?1 IS NULL OR host.name = ?1 ORDER BY source.name, host.name`,
       span.host ?? null,
     );
+    const pruned = prunedMonths(this.#database);
     return hosts.flatMap((row) => {
       const facts = JSON.parse(row.facts) as { threads: number | null; memoryBytes: number | null };
       const presence = {
@@ -68,7 +72,9 @@ export class HostUseQueries {
       if (presence.startMs >= whole.toMs || presence.endMs <= whole.fromMs) return [];
       const readings = { uses: this.#uses(row, whole), measured: this.#measured(row, whole) };
       const gaps = this.#gaps(row, whole);
-      return hostHours(presence, readings, whole).map((hour) => listed(row, hour, gaps));
+      return hostHours(presence, readings, whole)
+        .filter((hour) => !pruned.has(monthAt(hour.startMs).name))
+        .map((hour) => listed(row, hour, gaps));
     });
   }
 

@@ -10,10 +10,12 @@ import { IntervalTable } from './interval-table.ts';
 import type { Moment } from './intervals.ts';
 import { LAYOUT } from './layout.ts';
 import { giveLeaseBack, requireLease, takeLease } from './leases.ts';
+import { OwnerBook } from './owner-rules.ts';
 import { previousOf } from './previous-rows.ts';
 import { type Finding, type Observation, type Previous, reconcile } from './reconcile.ts';
 import { dueAtMost, indexDue, indexedUpTo, indexVm, retireVms, reviveVms } from './search-table.ts';
 import { VmClaims } from './vm-claims.ts';
+import { VmOwners } from './vm-owners.ts';
 import { differences, searchColumns } from './vm-row.ts';
 
 /** A change of the power state so soon after a verb of ours is that verb's. */
@@ -49,12 +51,15 @@ interface VmRow {
 
 export class Inventory {
   readonly database: Database;
+  readonly ownerBook = new OwnerBook();
+  readonly owners: VmOwners;
   readonly #claims: VmClaims;
   readonly #hosts: HostTable;
   readonly #intervals: IntervalTable;
 
   constructor(database: Database) {
     this.database = database;
+    this.owners = new VmOwners(database, this.ownerBook);
     this.#claims = new VmClaims(database);
     this.#hosts = new HostTable(database);
     this.#intervals = new IntervalTable(database);
@@ -251,9 +256,10 @@ export class Inventory {
     const standing = this.#claims.standingOf(sourceId, facts);
     const text = factsText(facts);
     const hostName = standing.hostName ?? '';
+    const owned = this.owners.of(facts, { ...standing, atMs: moment.observedMs });
     const { lastId: id } = this.database.run(
-      `INSERT INTO vm (name, uuid, source_id, power_state, host_name, vcpus, memory_bytes, disk_bytes, owner, facts,
-       first_ms, changed_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO vm (name, uuid, source_id, power_state, host_name, vcpus, memory_bytes, disk_bytes, owner, project, facts,
+       first_ms, changed_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       facts.name,
       facts.uuid,
       sourceId,
@@ -262,7 +268,8 @@ export class Inventory {
       facts.vcpus ?? -1,
       facts.memoryBytes ?? -1,
       standing.diskBytes ?? -1,
-      standing.owner,
+      owned.owner ?? '',
+      owned.project,
       text,
       moment.atMs,
       moment.atMs,
@@ -318,9 +325,10 @@ export class Inventory {
       return 'gone';
     }
     const { standing, facts } = lead;
+    const owned = this.owners.of(facts, { ...standing, atMs: moment.observedMs });
     this.database.run(
       `UPDATE vm SET name = ?, uuid = ?, source_id = ?, power_state = ?, host_name = ?, vcpus = ?,
-       memory_bytes = ?, disk_bytes = ?, owner = ?, facts = ?, changed_ms = ?, gone_ms = NULL WHERE id = ?`,
+       memory_bytes = ?, disk_bytes = ?, owner = ?, project = ?, facts = ?, changed_ms = ?, gone_ms = NULL WHERE id = ?`,
       facts.name,
       facts.uuid,
       standing.sourceId,
@@ -329,7 +337,8 @@ export class Inventory {
       facts.vcpus ?? -1,
       facts.memoryBytes ?? -1,
       standing.diskBytes ?? -1,
-      standing.owner,
+      owned.owner ?? '',
+      owned.project,
       factsText(facts),
       moment.atMs,
       vmId,

@@ -9,6 +9,7 @@ import { ConsumptionTable } from '../consumption/consumption-table.ts';
 import { someSample, someVm } from '../fixture.ts';
 import { Inventory } from './inventory.ts';
 import { LAYOUT } from './layout.ts';
+import { FleetQueries } from './queries.ts';
 
 test('layout 1 becomes layout 2: addresses are known from the last confirmed moment on, and nothing else changed', () => {
   const folder = mkdtempSync(join(tmpdir(), 'berth-layout-'));
@@ -37,7 +38,7 @@ test('layout 1 becomes layout 2: addresses are known from the last confirmed mom
       closedMs,
     );
   old.close();
-  const { database } = Inventory.open(path);
+  const { database, owners } = Inventory.open(path);
   const intervals = database
     .all<Record<string, unknown>>(
       'SELECT vm_id, vcpus, addresses, causes, opened_ms, closed_ms FROM interval ORDER BY id',
@@ -49,6 +50,9 @@ test('layout 1 becomes layout 2: addresses are known from the last confirmed mom
     [1, 2, 2, 'shape', 5_000, null],
   ]);
   assert.deepEqual(database.get<{ ms: number }>('SELECT first_ok_ms AS ms FROM source')?.ms, 5_000);
+  const [vm] = new FleetQueries(database).list({ sort: 'owner', limit: 10 }).items;
+  assert.deepEqual([vm?.name, vm?.owner, vm?.project], ['web', null, null]);
+  assert.equal(owners.step(6_000), true);
   database.close();
   rmSync(folder, { recursive: true });
 });

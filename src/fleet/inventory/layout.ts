@@ -178,6 +178,7 @@ export const LAYOUT: readonly string[] = [
     cpu_ns INTEGER NOT NULL, cpu_seen_ms INTEGER NOT NULL, cpu_holds_vms INTEGER NOT NULL,
     memory_kib_ms INTEGER NOT NULL, memory_seen_ms INTEGER NOT NULL, PRIMARY KEY (source_id, native_id, hour_ms)
   ) WITHOUT ROWID;
+  CREATE INDEX host_consumed_hour ON host_consumed (hour_ms);
   CREATE INDEX consumed_host ON consumed (source_id, host_name, hour_ms);
 
   CREATE TABLE host_gap (
@@ -185,8 +186,25 @@ export const LAYOUT: readonly string[] = [
     from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL
   );
   CREATE INDEX host_gap_time ON host_gap (source_id, native_id, to_ms);
+  CREATE INDEX host_gap_end ON host_gap (to_ms);
 
   UPDATE reading SET run = NULL WHERE source_id IN (SELECT id FROM source WHERE driver = 'xen');
+  `,
+  // Owners and projects by rules. Lists are sorted by owners, so that nobody is ''. How far all VMs were decided by the rules of an
+  // epoch: to which id, NULL for all of them.
+  `
+  ALTER TABLE vm ADD COLUMN project TEXT;
+  UPDATE vm SET owner = '' WHERE owner IS NULL;
+  CREATE INDEX vm_owner ON vm (owner, name, id) WHERE gone_ms IS NULL;
+  CREATE INDEX vm_project ON vm (project, name, id) WHERE gone_ms IS NULL AND project IS NOT NULL;
+  CREATE TABLE owner_sweep (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL, done_to INTEGER);
+  `,
+  // Months of which rows of consumption were let go: written with the first that goes.
+  `
+  CREATE TABLE pruned (
+    month TEXT NOT NULL, what TEXT NOT NULL CHECK (what IN ('hours', 'gaps')), at_ms INTEGER NOT NULL,
+    PRIMARY KEY (month, what)
+  ) WITHOUT ROWID;
   `,
   // Rows of the search index that are made later: every VM above the mark. Until now each had its row at once.
   `

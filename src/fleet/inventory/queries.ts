@@ -1,22 +1,55 @@
 /** Questions to the inventory: lists that page by what they are sorted by, search, and the estate at an earlier time. */
+import * as v from 'valibot';
 import { BerthError } from '#base';
 import type { Database, SqlValue } from '#store';
 import type { HypervisorHost, VmFacts } from '../facts.ts';
-import { decodeCursor, encodeCursor } from './cursor.ts';
+import { type Cursor, decodeCursor, encodeCursor } from './cursor.ts';
 import { VmSearch } from './search.ts';
 
-export const SORT_KEYS = ['name', 'state', 'host', 'vcpus', 'memory', 'disk', 'changed'] as const;
+export const SORT_KEYS = ['name', 'state', 'host', 'owner', 'vcpus', 'memory', 'disk', 'changed'] as const;
 export type SortKey = (typeof SORT_KEYS)[number];
 
-const COLUMN_OF: Readonly<Record<SortKey, string>> = {
-  name: 'name',
-  state: 'power_state',
-  host: 'host_name',
-  vcpus: 'vcpus',
-  memory: 'memory_bytes',
-  disk: 'disk_bytes',
-  changed: 'changed_ms',
+/** How a list is sorted, always by the id last, and where in it a page ended. */
+interface Order {
+  readonly columns: readonly [string, ...string[]];
+  readonly cursorOf: (row: VmRow) => string;
+  readonly valuesOf: (cursor: Cursor) => readonly (string | number)[];
+}
+
+function byColumn(column: string): Order {
+  return {
+    columns: [`vm.${column}`],
+    cursorOf: (row) => encodeCursor({ value: row.sort_value, id: row.id }),
+    valuesOf: ({ value, id }) => [value, id],
+  };
+}
+
+const ORDERS: Readonly<Record<SortKey, Order>> = {
+  name: byColumn('name'),
+  state: byColumn('power_state'),
+  host: byColumn('host_name'),
+  // As the index has them, which serves lists of one owner's VMs too.
+  owner: {
+    columns: ['vm.owner', 'vm.name'],
+    cursorOf: (row) => encodeCursor({ value: JSON.stringify([row.owner, row.name]), id: row.id }),
+    valuesOf: ({ value, id }) => [...ownerPlace(String(value)), id],
+  },
+  vcpus: byColumn('vcpus'),
+  memory: byColumn('memory_bytes'),
+  disk: byColumn('disk_bytes'),
+  changed: byColumn('changed_ms'),
 };
+
+const OwnerPlaceSchema = v.pipe(v.string(), v.parseJson(), v.tuple([v.string(), v.string()]));
+
+/** @throws fleet.cursor (invalid) */
+function ownerPlace(text: string): readonly [string, string] {
+  const parsed = v.safeParse(OwnerPlaceSchema, text);
+  if (parsed.success) return parsed.output;
+  throw new BerthError('invalid', 'fleet.cursor', 'that is no place in a list by owner', {
+    hint: 'give what "next" said, to the same list with the same order',
+  });
+}
 
 export const FILTER_NAMES = [
   'source',
@@ -26,6 +59,7 @@ export const FILTER_NAMES = [
   'name',
   'uuid',
   'owner',
+  'project',
   'os',
   'mode',
   'accelerator',
@@ -56,7 +90,9 @@ export interface VmListing {
   /** Its source does not answer: the facts are the last ones known. */
   readonly isStale: boolean;
   readonly host: string | null;
+  /** As the rules in force say, else its tags. */
   readonly owner: string | null;
+  readonly project: string | null;
   readonly facts: VmFacts;
   readonly firstSeenMs: number;
   readonly changedMs: number;
@@ -76,7 +112,8 @@ interface VmRow {
   readonly source: string;
   readonly state: string;
   readonly host_name: string;
-  readonly owner: string | null;
+  readonly owner: string;
+  readonly project: string | null;
   readonly facts: string;
   readonly first_ms: number;
   readonly changed_ms: number;
@@ -84,7 +121,7 @@ interface VmRow {
   readonly sort_value: string | number;
 }
 
-const SELECT_VM = `SELECT vm.id, vm.name, vm.uuid, source.name AS source, source.state, vm.host_name, vm.owner, vm.facts,
+const SELECT_VM = `SELECT vm.id, vm.name, vm.uuid, source.name AS source, source.state, vm.host_name, vm.owner, vm.project, vm.facts,
   vm.first_ms, vm.changed_ms, vm.gone_ms`;
 
 export class FleetQueries {
@@ -97,23 +134,24 @@ export class FleetQueries {
   }
 
   list(query: ListQuery): Page<VmListing> {
-    const column = `vm.${COLUMN_OF[query.sort ?? 'name']}`;
+    const { columns, cursorOf, valuesOf } = ORDERS[query.sort ?? 'name'];
     const direction = query.isDescending === true ? 'DESC' : 'ASC';
     const { sql, values } = whereOf(query.filters ?? new Map(), (tag) => this.#isCommonTag(tag));
     const conditions = query.withGone === true ? [...sql] : ['vm.gone_ms IS NULL', ...sql];
     if (query.after !== undefined) {
-      const cursor = decodeCursor(query.after);
-      conditions.push(`(${column}, vm.id) ${direction === 'ASC' ? '>' : '<'} (?, ?)`);
-      values.push(cursor.value, cursor.id);
+      const place = valuesOf(decodeCursor(query.after));
+      const marks = place.map(() => '?').join(', ');
+      conditions.push(`(${columns.join(', ')}, vm.id) ${direction === 'ASC' ? '>' : '<'} (${marks})`);
+      values.push(...place);
     }
     const rows = this.#database.all<VmRow>(
-      `${SELECT_VM}, ${column} AS sort_value FROM vm CROSS JOIN source ON source.id = vm.source_id
+      `${SELECT_VM}, ${columns[0]} AS sort_value FROM vm CROSS JOIN source ON source.id = vm.source_id
        ${conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`}
-       ORDER BY ${column} ${direction}, vm.id ${direction} LIMIT ?`,
+       ORDER BY ${[...columns, 'vm.id'].map((column) => `${column} ${direction}`).join(', ')} LIMIT ?`,
       ...values,
       query.limit + 1,
     );
-    return pageOf(rows, query.limit, (row) => encodeCursor({ value: row.sort_value, id: row.id }));
+    return pageOf(rows, query.limit, cursorOf);
   }
 
   #isCommonTag(tag: string): boolean {
@@ -288,7 +326,8 @@ function listingOf(row: VmRow): VmListing {
     source: row.source,
     isStale: row.state === 'down',
     host: row.host_name === '' ? null : row.host_name,
-    owner: row.owner,
+    owner: row.owner === '' ? null : row.owner,
+    project: row.project,
     facts: JSON.parse(row.facts) as VmFacts,
     firstSeenMs: row.first_ms,
     changedMs: row.changed_ms,
@@ -312,6 +351,7 @@ const CONDITION_OF: Readonly<Record<FilterName, string>> = {
   name: 'vm.name GLOB ?',
   uuid: 'vm.uuid = lower(?)',
   owner: 'vm.owner = ?',
+  project: 'vm.project = ?',
   os: "vm.facts ->> 'guestOs' = ?",
   mode: "vm.facts ->> '$.virtualization.mode' = ?",
   accelerator: "vm.facts ->> '$.virtualization.accelerator' = ?",

@@ -7,11 +7,15 @@ import * as v from 'valibot';
 import { BerthError } from '#base';
 import { type Database, openDatabase } from '#store';
 import { type GapKind, hourOf } from '../consumption/counting.ts';
+import { perSecond } from '../consumption/per-second.ts';
+import { prunedMonths } from '../consumption/prune-table.ts';
 import type { PowerState } from '../facts.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
 import { LAYOUT } from './layout.ts';
 import { type OverheadFact, OverheadFacts } from './overhead-facts.ts';
+import { NO_HOST, type OwnedSubject, OwnerBook } from './owner-rules.ts';
 import type { Page } from './queries.ts';
+import { tagRecord } from './vm-row.ts';
 
 /** A line of a usage file, version 1; times are RFC 3339, UTC. */
 export type UsageFact =
@@ -21,6 +25,7 @@ export type UsageFact =
       readonly name: string;
       readonly source: string;
       readonly host: string;
+      readonly project?: string;
       readonly owner?: string;
       readonly tags: Readonly<Record<string, string>>;
       readonly power: 'running' | 'paused' | 'asleep' | 'off' | 'unknown';
@@ -48,6 +53,8 @@ export type UsageFact =
       readonly host: string;
       /** Whole numbers as text: they may be beyond 2^53. */
       readonly amounts: Readonly<Record<(typeof MEASURES)[number], string>>;
+      /** Operations of disks in a second, on average from start to end; absent where none were counted. */
+      readonly rates?: Readonly<Record<'diskReadsPerSecond' | 'diskWritesPerSecond', string>>;
       readonly start: string;
       readonly end: string;
     }
@@ -64,7 +71,8 @@ const MEASURES = [
   'cpuNs',
   'networkInBytes',
   'networkOutBytes',
-  'diskOperations',
+  'diskReadOperations',
+  'diskWriteOperations',
   'diskReadBytes',
   'diskWrittenBytes',
   'memoryByteMs',
@@ -126,7 +134,8 @@ interface ConsumedRow {
   readonly memory: string;
   readonly disk_read: string;
   readonly disk_written: string;
-  readonly operations: string;
+  readonly disk_reads: string;
+  readonly disk_writes: string;
   readonly received: string;
   readonly sent: string;
 }
@@ -137,24 +146,24 @@ const GAPS = 'gaps';
 const OVERHEAD = 'overhead';
 /** Rows of one reading: some megabytes. */
 const HISTORY_PAGE = 10_000;
-/** No host that is known: a VM that is off on many hypervisors belongs to none. */
-const NO_HOST = 'none';
-
 /** The last moment at which somebody saw that it is so. */
 const KNOWN_UNTIL = 'MAX(i.opened_ms, COALESCE(i.closed_ms, source.removed_ms, source.ok_ms, i.opened_ms))';
 
 export class UsageFacts {
   readonly #database: Database;
   readonly #overhead: OverheadFacts;
+  readonly #owners: OwnerBook;
 
-  constructor(database: Database) {
+  /** @param owners - whose VMs were when; without it as their tags say. */
+  constructor(database: Database, owners = new OwnerBook()) {
     this.#database = database;
     this.#overhead = new OverheadFacts(database);
+    this.#owners = owners;
   }
 
   /**
    * Hosts first, with the first page; intervals, as they were opened; what was consumed, by hour; what hosts needed, by host; gaps
-   * in counters.
+   * in counters. An interval of several owners is as many facts, on one page.
    */
   page(span: UsageSpan): Page<UsageFact> {
     const after = span.after === undefined ? undefined : decodeCursor(span.after);
@@ -175,7 +184,7 @@ export class UsageFacts {
     const kept = rows.slice(0, span.limit);
     const last = kept.at(-1);
     const first = after === undefined ? this.#hosts(span) : [];
-    const items = [...first, ...kept.map((row) => this.#fact(row))];
+    const items = [...first, ...kept.flatMap((row) => this.#facts(row))];
     if (rows.length > span.limit && last !== undefined)
       return { items, next: encodeCursor({ value: '', id: last.id }) };
     const hasMore = this.#database.get(
@@ -201,7 +210,8 @@ export class UsageFacts {
     const rows = this.#database.all<ConsumedRow>(
       `SELECT c.hour_ms, c.vm_id, c.source_id, c.host_name, source.name AS source, c.from_ms, c.to_ms,
          CAST(c.memory_kib_ms AS TEXT) AS memory, CAST(c.disk_read_bytes AS TEXT) AS disk_read,
-         CAST(c.disk_written_bytes AS TEXT) AS disk_written, CAST(c.disk_reads + c.disk_writes AS TEXT) AS operations,
+         CAST(c.disk_written_bytes AS TEXT) AS disk_written, CAST(c.disk_reads AS TEXT) AS disk_reads,
+         CAST(c.disk_writes AS TEXT) AS disk_writes,
          CAST(c.cpu_ns AS TEXT) AS cpu, CAST(c.received_bytes AS TEXT) AS received, CAST(c.sent_bytes AS TEXT) AS sent
        FROM consumed c CROSS JOIN source ON source.id = c.source_id
        WHERE (c.hour_ms, c.vm_id, c.source_id, c.host_name) > (?, ?, ?, ?) AND c.from_ms < ? AND c.to_ms > ?
@@ -252,34 +262,38 @@ export class UsageFacts {
     return { items, next: hasMore ? encodeCursor({ value: GAPS, id: last.id }) : null };
   }
 
-  #fact(row: IntervalRow): UsageFact {
-    return {
-      type: 'interval',
-      vm: `v${row.vm_id}`,
-      name: row.name || `v${row.vm_id}`,
+  #facts(row: IntervalRow): UsageFact[] {
+    const tags = this.#tags(row.vm_id);
+    const subject: OwnedSubject = {
       source: row.source,
       host: row.host_name || row.host_key || NO_HOST,
-      ...(row.owner === null || row.owner === '' ? {} : { owner: row.owner }),
-      tags: this.#tags(row.vm_id),
+      name: row.name || `v${row.vm_id}`,
+      tags,
+      told: { owner: row.owner || null, project: tags['project'] || null },
+    };
+    const { source, host, name } = subject;
+    return this.#owners.pieces(subject, { startMs: row.opened_ms, endMs: row.end_ms }).map((piece) => ({
+      type: 'interval',
+      vm: `v${row.vm_id}`,
+      name,
+      source,
+      host,
+      ...(piece.project === null ? {} : { project: piece.project }),
+      ...(piece.owner === null ? {} : { owner: piece.owner }),
+      tags,
       power: POWER[row.power_state],
       vcpus: row.vcpus ?? 0,
       memoryBytes: row.memory_bytes ?? 0,
       disks: row.disk_bytes === null || row.disk_bytes <= 0 ? [] : [{ class: 'standard', bytes: row.disk_bytes }],
       addresses: row.addresses ?? 0,
-      start: new Date(row.opened_ms).toISOString(),
-      end: new Date(row.end_ms).toISOString(),
-    };
+      start: new Date(piece.startMs).toISOString(),
+      end: new Date(piece.endMs).toISOString(),
+    }));
   }
 
-  /** `name=value` as it is, any other tag with an empty value. */
   #tags(vmId: number): Record<string, string> {
-    const rows = this.#database.all<{ tag: string }>('SELECT tag FROM tag WHERE vm_id = ? ORDER BY tag', vmId);
-    return Object.fromEntries(
-      rows.map(({ tag }) => {
-        const equals = tag.indexOf('=');
-        return equals > 0 ? [tag.slice(0, equals), tag.slice(equals + 1)] : [tag, ''];
-      }),
-    );
+    const rows = this.#database.all<{ tag: string }>('SELECT tag FROM tag WHERE vm_id = ?', vmId);
+    return tagRecord(rows.map(({ tag }) => tag));
   }
 
   #hosts({ fromMs, toMs }: UsageSpan): UsageFact[] {
@@ -308,6 +322,8 @@ export class UsageFacts {
 /** The facts of a fleet's database, for a program of its own: read only while somebody else writes. */
 export function openUsageHistory(path: string): {
   facts(span: { readonly fromMs: number; readonly toMs: number }): Generator<UsageFact>;
+  /** Months whose consumption was let go. One that is not among them after its facts were read was read whole. */
+  prunedMonths(): ReadonlySet<string>;
   close(): void;
 } {
   const database = openDatabase(path, LAYOUT);
@@ -321,6 +337,7 @@ export function openUsageHistory(path: string): {
         after = page.next ?? undefined;
       } while (after !== undefined);
     },
+    prunedMonths: () => prunedMonths(database),
     close: () => database.close(),
   };
 }
@@ -335,13 +352,24 @@ function consumedFact(row: ConsumedRow): UsageFact {
       cpuNs: row.cpu,
       networkInBytes: row.received,
       networkOutBytes: row.sent,
-      diskOperations: row.operations,
+      diskReadOperations: row.disk_reads,
+      diskWriteOperations: row.disk_writes,
       diskReadBytes: row.disk_read,
       diskWrittenBytes: row.disk_written,
       memoryByteMs: String(BigInt(row.memory) * 1024n),
     },
+    ...ratesOf(row),
     start: new Date(row.from_ms).toISOString(),
     end: new Date(row.to_ms).toISOString(),
+  };
+}
+
+/** A hypervisor that does not count operations has counted none: that is no rate of zero. */
+function ratesOf(row: ConsumedRow): { rates?: { diskReadsPerSecond: string; diskWritesPerSecond: string } } {
+  const [reads, writes, lengthMs] = [BigInt(row.disk_reads), BigInt(row.disk_writes), row.to_ms - row.from_ms];
+  if (lengthMs <= 0 || reads + writes === 0n) return {};
+  return {
+    rates: { diskReadsPerSecond: perSecond(reads, lengthMs), diskWritesPerSecond: perSecond(writes, lengthMs) },
   };
 }
 

@@ -5,12 +5,22 @@ import type { VmFacts } from '../facts.ts';
 const KEPT_CHARACTERS = 2_000;
 
 /** The owner a VM's tags name: `owner=` first, then `project=`. */
-export function ownerOf(facts: VmFacts): string | null {
+export function ownerOf(facts: { readonly tags: readonly string[] }): string | null {
   for (const name of ['owner=', 'project=']) {
     const tag = facts.tags.find((one) => one.toLowerCase().startsWith(name));
     if (tag !== undefined && tag.length > name.length) return tag.slice(name.length);
   }
   return null;
+}
+
+/** `name=value` as it is, any other tag with an empty value. */
+export function tagRecord(tags: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    [...new Set(tags)].sort().map((tag) => {
+      const equals = tag.indexOf('=');
+      return equals > 0 ? [tag.slice(0, equals), tag.slice(equals + 1)] : [tag, ''];
+    }),
+  );
 }
 
 /** In the order of the columns of vm_search: name, ids, addresses, tags, place. */

@@ -36,6 +36,13 @@ function chargesOf(): FocusCharge[] {
       addresses: 1,
     },
     { ...vm, ...span, vm: 'b', name: 'mail', tags: { app: 'mail', licence: 'windows' }, vcpus: 1 },
+    {
+      type: 'consumed',
+      vm: 'a',
+      amounts: { diskReadOperations: '1500000', diskWriteOperations: '1' },
+      start: '2026-11-20T10:00:00Z',
+      end: '2026-11-20T11:00:00Z',
+    },
     { type: 'host', source: 'lab', host: 'h1', vcpus: 16, memoryBytes: 64 * GIB, overheadVcpus: 1, ...span },
   ])
     reader.add(JSON.stringify(fact));
@@ -295,4 +302,18 @@ test('versions have their columns: providers are renamed in 1.3 and 1.4, parts o
   }
   assert.ok(ratios.size >= 3);
   for (const sum of ratios.values()) assert.equal(sum.toString(), '1');
+});
+
+test('operations are exported in the number and unit that FOCUS has for millions of them', () => {
+  const { columns, rows } = tableOf('1.3');
+  const value = (row: readonly (string | null)[], name: string): string | null =>
+    row[columns.findIndex((column) => column.name === name)] ?? null;
+  const row = rows.find((one) => value(one, 'SkuMeter') === 'disk-operations');
+  assert.ok(row !== undefined);
+  assert.deepEqual(
+    ['PricingQuantity', 'PricingUnit', 'ConsumedQuantity', 'ConsumedUnit', 'BilledCost', 'ServiceCategory'].map(
+      (name) => value(row, name),
+    ),
+    ['1.500001', '1000000 Operations', '1.500001', '1000000 Operations', '0.3000002', 'Storage'],
+  );
 });

@@ -32,7 +32,7 @@ const CPU = '      - { id: cpu, resource: vcpu, unit: vcpu-hour, price: 0.01 }\n
 test('the example in docs/cost.md is a rate card', () => {
   const card = cardOf(EXAMPLE);
   assert.equal(card.versions.length, 2);
-  assert.equal(card.versions[1]?.items.length, 7);
+  assert.equal(card.versions[1]?.items.length, 8);
   assert.equal(card.taxes[0]?.rate.toString(), '0.19');
   assert.equal(card.budgets[0]?.alerts.length, 2);
 });

@@ -5,7 +5,7 @@
 import { GIB, KIB, MIB } from '#base';
 import { Exact } from '../exact.ts';
 
-/** `disk` may be followed by a class, `disk:ssd`; the others stand alone. */
+/** `disk` may be followed by a class, `disk:ssd`, and `disk-operations` by `:read` or `:write`; the others stand alone. */
 export const RESOURCES = [
   'vcpu',
   'memory',
@@ -21,7 +21,7 @@ export const RESOURCES = [
   'memory-used',
 ] as const;
 export type ResourceKind = (typeof RESOURCES)[number];
-/** A kind, or `disk:CLASS`. */
+/** A kind, or `disk:CLASS`, or `disk-operations:read|write`. */
 export type Resource = string;
 
 export interface Unit {
@@ -30,6 +30,8 @@ export interface Unit {
   readonly baseUnits: bigint;
   /** The time in it; `none` for things that are counted, not held. */
   readonly time: 'hour' | 'month' | 'none';
+  /** How long a base unit lasts, in ms; 1 unless told. Of a rate of what is counted one for each second is one. */
+  readonly baseTimeMs?: bigint;
   /** As FOCUS writes units: plural, `GiB-Hours`. */
   readonly focusName: string;
 }
@@ -58,6 +60,10 @@ const counted = (name: string, baseUnits: bigint, focusName = name): Unit => ({
   time: 'none',
   focusName,
 });
+/** What is counted as a rate: one for each second, for an hour or a month. */
+const rates = (name: string, focus: string): readonly Unit[] =>
+  held(name, 1n, focus).map((unit) => ({ ...unit, baseTimeMs: 1_000n }));
+
 const TRAFFIC = [
   counted('MiB', BigInt(MIB)),
   counted('GiB', BigInt(GIB)),
@@ -82,14 +88,22 @@ const UNITS: Readonly<Record<ResourceKind, readonly Unit[]>> = {
   'memory-used': SIZES,
   'disk-operations': [
     counted('operation', 1n, 'Operations'),
-    counted('million-operations', 1_000_000n, 'Million Operations'),
+    // FOCUS has a number before the unit, and no words for it.
+    counted('million-operations', 1_000_000n, '1000000 Operations'),
+    ...rates('iops', 'IOPS'),
   ],
+};
+
+/** What may follow a kind. */
+const PARTS: Readonly<Record<string, RegExp>> = {
+  disk: /^[A-Za-z0-9._-]{1,64}$/,
+  'disk-operations': /^(read|write)$/,
 };
 
 export function resourceKindOf(resource: string): ResourceKind | undefined {
   const colon = resource.indexOf(':');
   const kind = colon < 0 ? resource : resource.slice(0, colon);
-  if (colon >= 0 && (kind !== 'disk' || !/^[A-Za-z0-9._-]{1,64}$/.test(resource.slice(colon + 1)))) return undefined;
+  if (colon >= 0 && PARTS[kind]?.test(resource.slice(colon + 1)) !== true) return undefined;
   return RESOURCES.find((known) => known === kind);
 }
 
@@ -103,7 +117,8 @@ export type MonthLength = 'calendar' | { readonly hours: number };
 /** Base units (·ms) in one `unit` at a time in the UTC month that lasts `calendarMonthMs`. */
 export function basePerUnit(unit: Unit, month: MonthLength, calendarMonthMs: number): Exact {
   if (unit.time === 'none') return Exact.of(unit.baseUnits);
-  if (unit.time === 'hour') return Exact.of(unit.baseUnits * HOUR_MS);
+  const { baseTimeMs = 1n } = unit;
+  if (unit.time === 'hour') return Exact.of(unit.baseUnits * HOUR_MS, baseTimeMs);
   const monthMs = month === 'calendar' ? BigInt(calendarMonthMs) : BigInt(month.hours) * HOUR_MS;
-  return Exact.of(unit.baseUnits * monthMs);
+  return Exact.of(unit.baseUnits * monthMs, baseTimeMs);
 }

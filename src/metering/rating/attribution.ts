@@ -1,16 +1,27 @@
 /** Whose a VM is at a time: the card's dated rules first, then what its hypervisor says. Pure. */
-import type { RateCard, Validity } from '../rate-card/card.ts';
+import type { AttributionRule, RateCard, Validity } from '../rate-card/card.ts';
 import { matches, type Subject } from '../rate-card/selector.ts';
 import type { AllocationInterval } from '../usage/facts.ts';
 import type { ChargeSubject } from './charge.ts';
 
 export function subjectOf(card: RateCard, interval: AllocationInterval, atMs: number): ChargeSubject {
   const { vm, name, source, host, tags } = interval;
-  const asked: Subject = { source, host, vmName: name, tags };
-  const rules = card.attribution.filter((rule) => holdsAt(rule.effective, atMs) && matches(rule.when, asked));
-  const project = rules.find((rule) => rule.project !== undefined)?.project ?? interval.project;
-  const owner = rules.find((rule) => rule.owner !== undefined)?.owner ?? interval.owner;
+  const ruled = attributed(card.attribution, { source, host, vmName: name, tags }, atMs);
+  const { project = interval.project, owner = interval.owner } = ruled;
   return { vm, vmName: name, source, host, project, owner, tags };
+}
+
+/** Of the rules that hold and match, the first that gives a project decides on that, the first that gives an owner on that. */
+export function attributed(
+  rules: readonly AttributionRule[],
+  subject: Subject,
+  atMs: number,
+): Pick<AttributionRule, 'project' | 'owner'> {
+  const found = rules.filter((rule) => holdsAt(rule.effective, atMs) && matches(rule.when, subject));
+  return {
+    project: found.find((rule) => rule.project !== undefined)?.project,
+    owner: found.find((rule) => rule.owner !== undefined)?.owner,
+  };
 }
 
 /** A charge's subject as selectors look at it. */
@@ -32,8 +43,11 @@ export function holdsAt({ fromMs, toMs }: Validity, atMs: number): boolean {
 
 /** Every moment at which a price or an owner may change: no charge spans one. Sorted. */
 export function cutsOf(card: RateCard): readonly number[] {
-  const all = [...card.versions, ...card.attribution].flatMap(({ effective: { fromMs, toMs } }) =>
-    toMs === undefined ? [fromMs] : [fromMs, toMs],
-  );
+  return endsOf([...card.versions, ...card.attribution]);
+}
+
+/** When any of them begins or ends. Sorted. */
+export function endsOf(dated: readonly { readonly effective: Validity }[]): readonly number[] {
+  const all = dated.flatMap(({ effective: { fromMs, toMs } }) => (toMs === undefined ? [fromMs] : [fromMs, toMs]));
   return [...new Set(all)].sort((a, b) => a - b);
 }

@@ -270,3 +270,51 @@ test('charges by the hour, the day and the month cost the same, and each month�
   );
   assert.deepEqual(counts, [190, 9, 2]);
 });
+
+test('operations are priced as a count or as a rate, together or reads and writes apart, and FOCUS has their unit', () => {
+  const [startMs, endMs] = [at('2026-11-15T10:00:00Z'), at('2026-11-15T11:00:00Z')];
+  const piece = { vm: 'vm-1', startMs, endMs };
+  const used: UsageFacts = {
+    ...facts([interval({ startMs, endMs })]),
+    consumed: [
+      { ...piece, counter: 'diskReadOperations', amount: 9_000_000n },
+      { ...piece, counter: 'diskWriteOperations', amount: 1_800_001n },
+    ],
+  };
+  const priced = (...items: string[]): string[] => {
+    const { charges } = rate(card(items.map((one) => `- { ${one} }`).join('\n')), '2026-11', used);
+    return charges.map((one) => `${one.resource} ${one.basis} × ${one.unitPrice} = ${one.cost}; ${one.focusUnit}`);
+  };
+  const hourly = '10800001 ÷ 3600 = 3000.000277777778 iops-hour';
+  assert.deepEqual(priced('id: all, resource: disk-operations, unit: iops-hour, price: 0.01'), [
+    `disk-operations ${hourly} × 0.01 = 30.00000277777778; IOPS-Hours`,
+  ]);
+  // November has 2,592,000 seconds.
+  assert.deepEqual(priced('id: all, resource: disk-operations, unit: iops-month, price: 2'), [
+    'disk-operations 10800001 ÷ 2592000 = 4.166667052469 iops-month × 2 = 8.333334104938; IOPS-Months',
+  ]);
+  assert.deepEqual(priced('id: all, resource: disk-operations, unit: million-operations, price: 0.2'), [
+    'disk-operations 10800001 ÷ 1000000 = 10.800001 million-operations × 0.2 = 2.1600002; 1000000 Operations',
+  ]);
+  assert.deepEqual(
+    priced(
+      'id: reads, resource: "disk-operations:read", unit: million-operations, price: 0.1',
+      'id: rest, resource: disk-operations, unit: operation, price: 0.000001',
+    ),
+    [
+      'disk-operations:read 9000000 ÷ 1000000 = 9 million-operations × 0.1 = 0.9; 1000000 Operations',
+      'disk-operations:write 1800001 ÷ 1 = 1800001 operation × 0.000001 = 1.800001; Operations',
+    ],
+  );
+  assert.throws(
+    () => priced('id: x, resource: "disk-operations:erase", unit: operation, price: 1'),
+    /disk-operations:erase/,
+  );
+  assert.throws(() => priced('id: x, resource: disk-operations, unit: GiB, price: 1'), /iops-hour/);
+  assert.deepEqual(
+    rate(card('- { id: cpu, resource: vcpu, unit: vcpu-hour, price: 1 }'), '2026-11', used).unpriced.map(
+      ({ resource, amount }) => `${resource} ${amount}`,
+    ),
+    ['disk-operations 10800001', `memory ${4n * BigInt(GIB) * 3_600_000n}`],
+  );
+});

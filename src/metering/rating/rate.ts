@@ -1,6 +1,7 @@
 /** From facts and a rate card to the charges of one month. Pure: the same input gives the same charges and keys. */
 import { Exact } from '../exact.ts';
 import type { CardVersion, PriceItem, RateCard } from '../rate-card/card.ts';
+import { resourceKindOf } from '../rate-card/units.ts';
 import { consumptionOf, cutConsumption } from '../usage/consumption.ts';
 import type { AllocationInterval, Consumption, Measure, UnseenTime, UsageFacts } from '../usage/facts.ts';
 import { type MonthName, monthSpan, windowStart } from '../usage/time-cuts.ts';
@@ -28,6 +29,8 @@ const RESOURCE_OF: Readonly<Record<Measure, string>> = {
   networkInBytes: 'network-in',
   networkOutBytes: 'network-out',
   diskOperations: 'disk-operations',
+  diskReadOperations: 'disk-operations:read',
+  diskWriteOperations: 'disk-operations:write',
   diskReadBytes: 'disk-read',
   diskWrittenBytes: 'disk-written',
   memoryByteMs: 'memory-used',
@@ -138,12 +141,13 @@ function groupUsage(
   const groups = new Map<string, OpenGroup>();
   const subjects = new Map<AllocationInterval, Map<number, ChargeSubject>>();
   const add = (
-    resource: string,
+    told: string,
     interval: AllocationInterval,
     piece: Omit<PlacedAmount, 'resource' | 'interval'>,
   ): void => {
     const windowMs = windowOf(frame, piece.startMs);
     const version = versionAt(frame.card, piece.startMs);
+    const resource = asPriced(told, version);
     const known = subjects.get(interval) ?? new Map<number, ChargeSubject>();
     subjects.set(interval, known);
     const subject = known.get(piece.startMs) ?? subjectOf(frame.card, interval, piece.startMs);
@@ -170,6 +174,14 @@ function groupUsage(
       compareText(a.subject.vm ?? '', b.subject.vm ?? '') ||
       compareText(a.resource, b.resource),
   );
+}
+
+/** Reads and writes are one thing to a card that has no price for either alone. */
+function asPriced(resource: string, version: CardVersion | undefined): string {
+  const kind = resourceKindOf(resource);
+  if (kind !== 'disk-operations') return resource;
+  const isApart = version?.items.some((item) => item.resource !== kind && resourceKindOf(item.resource) === kind);
+  return isApart === true ? resource : kind;
 }
 
 function hostWindows(frame: RatingFrame, hosts: readonly HostRecord[], groups: readonly UsageGroup[]): HostWindow[] {

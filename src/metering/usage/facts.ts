@@ -66,8 +66,8 @@ export const COUNTERS = [
 ] as const;
 export type Counter = (typeof COUNTERS)[number];
 
-/** What can be consumed: what counters count, and memory in use × time. */
-export const MEASURES = [...COUNTERS, 'memoryByteMs'] as const;
+/** What can be consumed: what counters count, operations apart as far as that is known, and memory in use × time. */
+export const MEASURES = [...COUNTERS, 'diskReadOperations', 'diskWriteOperations', 'memoryByteMs'] as const;
 export type Measure = (typeof MEASURES)[number];
 
 export interface CounterSample {

@@ -90,13 +90,14 @@ const sample = v.strictObject({
   counters: v.strictObject(v.entriesFromList(COUNTERS, v.optional(counter))),
   wrapBits: v.optional(v.picklist([32, 64])),
 });
-/** Counted already. It lies within one UTC hour; where it was counted is for people. */
+/** Counted already. It lies within one UTC hour; where it was counted, and the average rates, are for people. */
 const consumed = v.strictObject({
   type: v.literal('consumed'),
   vm: text,
   source: v.optional(text),
   host: v.optional(text),
   amounts: v.strictObject(v.entriesFromList(MEASURES, v.optional(counter))),
+  rates: v.optional(v.record(text, text)),
   start: time,
   end: time,
 });

@@ -4,6 +4,7 @@
  *     qemu:///system                              unix socket of this host
  *     qemu:///system?socket=/path                 another unix socket
  *     qemu+tls://host[:16514]/system              TLS, certificate verified or pinned; ?pkipath=FOLDER for our own
+ *     qemu+tcp://host[:16509]/system              without encryption
  *     qemu+ssh://user@host[:port]/system          ssh with virt-ssh-helper at the far end; ?keyfile=PATH, &known_hosts=PATH
  *
  * @source libvirt, docs/uri.rst
@@ -12,12 +13,14 @@ import { BerthError } from '#base';
 import { SSH_PARAMETERS, sshArguments, sshProblems } from '../../ssh.ts';
 
 export const HYPERVISORS = ['qemu', 'xen', 'test', 'lxc', 'ch', 'bhyve', 'vbox'] as const;
-export const TRANSPORTS = ['unix', 'tls', 'ssh'] as const;
+export const TRANSPORTS = ['unix', 'tls', 'tcp', 'ssh'] as const;
 const TLS_PORT = 16514;
+const TCP_PORT = 16509;
 
 export type Dial =
   | { readonly via: 'unix'; readonly candidates: readonly string[] }
   | { readonly via: 'tls'; readonly host: string; readonly port: number; readonly pkiFolder: string | undefined }
+  | { readonly via: 'tcp'; readonly host: string; readonly port: number }
   | { readonly via: 'ssh'; readonly argv: readonly [string, ...string[]] };
 
 export interface LibvirtAddress {
@@ -38,7 +41,7 @@ export function problemsOf(url: URL): string[] {
   if (isSsh) problems.push(...sshProblems(url));
   else {
     if (url.password !== '') problems.push('a password does not belong into a URL: use --credentials-file');
-    if (transport === 'tls' && url.hostname === '') problems.push('the host is missing');
+    if ((transport === 'tls' || transport === 'tcp') && url.hostname === '') problems.push('the host is missing');
     if (!/^(\[[0-9a-f:.]+\]|[A-Za-z0-9_.-]*)$/i.test(url.hostname)) problems.push(`${url.hostname} is no host name`);
   }
   if ((transport === undefined || transport === 'unix') && url.hostname !== '')
@@ -71,6 +74,8 @@ export function parseAddress(url: URL, isReadOnly: boolean): LibvirtAddress {
         pkiFolder: url.searchParams.get('pkipath') ?? undefined,
       },
     };
+  if (transport === 'tcp')
+    return { connectUri, dial: { via: 'tcp', host, port: url.port === '' ? TCP_PORT : Number(url.port) } };
   if (transport === 'ssh') {
     // In quotes, for the shell at the far end; `problemsOf` let no quote through.
     const words = ['virt-ssh-helper', ...(isReadOnly ? ['-r'] : []), `'${connectUri}'`];

@@ -1,36 +1,11 @@
 /** The connection against a stand-in for libvirt that answers as a test says, byte by byte where it matters. */
 import assert from 'node:assert/strict';
-import { Duplex } from 'node:stream';
 import { test } from 'node:test';
 import { LibvirtConnection } from './connection.ts';
-import { encodeFrame, type Frame, FrameReader } from './frames.ts';
+import { encodeFrame, type Frame } from './frames.ts';
 import { KEEPALIVE_PROGRAM, PROCEDURE, REMOTE_PROGRAM } from './procedures.ts';
+import { errorBody, LibvirtStandIn, reply } from './stand-in-fixture.ts';
 import { XdrWriter } from './xdr.ts';
-
-class LibvirtStandIn extends Duplex {
-  readonly seen: Frame[] = [];
-  readonly #reader = new FrameReader();
-  answer: (frame: Frame) => readonly Buffer[] = () => [];
-
-  override _read(): void {}
-
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    for (const frame of this.#reader.feed(chunk)) {
-      this.seen.push(frame);
-      for (const bytes of this.answer(frame)) this.push(bytes);
-    }
-    done();
-  }
-}
-
-const reply = (frame: Frame, body: Buffer = Buffer.alloc(0), status = 0): Buffer =>
-  encodeFrame({ ...frame, type: 1, status, body });
-const errorBody = (code: number, message: string): Buffer =>
-  new XdrWriter()
-    .int(code)
-    .int(0)
-    .optional(message, (writer, text) => writer.string(text))
-    .bytes();
 
 function connected(oneAtATime = false): { standIn: LibvirtStandIn; connection: LibvirtConnection } {
   const standIn = new LibvirtStandIn();

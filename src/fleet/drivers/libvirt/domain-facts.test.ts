@@ -121,6 +121,7 @@ test('a URL says how the far end is reached, and ssh gets no words that its shel
     port: 16514,
     pkiFolder: undefined,
   });
+  assert.deepEqual(dial('qemu+tcp://[::1]/system').dial, { via: 'tcp', host: '::1', port: 16509 });
   const { dial: ssh } = dial('qemu+ssh://root@h.example:2222/system');
   assert.ok(ssh.via === 'ssh');
   const [host, ...words] = ssh.argv.slice(ssh.argv.indexOf('--') + 1);
@@ -135,7 +136,9 @@ test('a URL says how the far end is reached, and ssh gets no words that its shel
     'qemu+ssh:///system',
     'qemu://h/system',
     'vmware:///x',
-    'qemu+tcp://h/system',
+    'qemu+tcp:///system',
+    'qemu+udp://h/system',
+    'qemu+tcp://h/system?pkipath=/k&socket=x',
     'qemu:///system?socket=relative',
     'qemu:///system?command=/bin/sh',
     'qemu+ssh://h/system?socket=/run/x',

@@ -4,14 +4,15 @@
  * A source that allows no power verbs is opened read-only, so that libvirt itself refuses every change.
  */
 import type { Duplex } from 'node:stream';
-import { BerthError, errnoOf, messageOf } from '#base';
-import { connectTls, connectUnix, files, spawnPiped, startTimer, type TlsTarget } from '#platform';
+import { BerthError, errnoOf } from '#base';
+import { connectTcp, connectTls, connectUnix, files, spawnPiped, startTimer, type TlsTarget } from '#platform';
 import type { DriverSession, FleetDriver, SourceTarget } from '../../driver.ts';
 import { SSH_ENVIRONMENT, sshFailure } from '../../ssh.ts';
 import { HYPERVISORS, parseAddress, problemsOf, TRANSPORTS } from './address.ts';
 import { LibvirtConnection } from './connection.ts';
 import { openSession } from './libvirt-session.ts';
 import { AUTH, OPEN_READ_ONLY, PROCEDURE } from './procedures.ts';
+import { type SaslLogin, signInBySasl } from './sasl.ts';
 import { XdrWriter } from './xdr.ts';
 
 const CONNECT_DEADLINE_MS = 15_000;
@@ -34,7 +35,8 @@ async function open(target: SourceTarget, signal: AbortSignal): Promise<DriverSe
   const giveUp = (): void => connection.close();
   signal.addEventListener('abort', giveUp, { once: true });
   try {
-    await signIn(connection);
+    const { credentials } = target;
+    await signIn(connection, { where: target.url.href, via: address.dial.via, credentials });
     const flags = target.allowPower ? 0 : OPEN_READ_ONLY;
     const args = new XdrWriter().optional(address.connectUri, (writer, uri) => writer.string(uri)).uint(flags);
     await connection.call(PROCEDURE.connectOpen, args);
@@ -61,6 +63,7 @@ async function dial(target: SourceTarget, signal: AbortSignal): Promise<Duplex> 
     const socket = await connectTls({ ...way, ...keys, pin: target.pin, deadlineMs: CONNECT_DEADLINE_MS });
     return await afterGreeting(socket, target.url.host);
   }
+  if (way.via === 'tcp') return await connectTcp(way.host, way.port, CONNECT_DEADLINE_MS);
   for (const path of way.candidates) {
     if (!(await files.exists(path))) continue;
     try {
@@ -130,21 +133,20 @@ function afterGreeting(socket: Duplex, where: string): Promise<Duplex> {
   });
 }
 
-/** No login, or polkit's, which looks at who is at the other end of the socket. SASL is not spoken. */
-async function signIn(connection: LibvirtConnection): Promise<void> {
+/** No login, or polkit's, which looks at who is at the other end of the socket, or a user and password. */
+async function signIn(connection: LibvirtConnection, login: SaslLogin): Promise<void> {
   const offered = (await connection.call(PROCEDURE.authList)).list((reader) => reader.int());
   if (offered.length === 0 || offered.includes(AUTH.none)) return;
   if (offered.includes(AUTH.polkit)) {
     await connection.call(PROCEDURE.authPolkit);
     return;
   }
-  throw new BerthError(
-    'unsupported',
-    'libvirt.sasl',
-    'this libvirt asks for a login with SASL, which berth does not speak',
-    {
-      hint: 'reach it by ssh (qemu+ssh://) or by TLS with a client certificate',
-      facts: { offered: messageOf(offered.join(',')) },
-    },
-  );
+  if (offered.includes(AUTH.sasl)) {
+    await signInBySasl(connection, login);
+    return;
+  }
+  throw new BerthError('unsupported', 'libvirt.login_kind', `libvirt at ${login.where} wants a login of another kind`, {
+    facts: { offered: offered.join(' ') },
+    hint: 'reach it by ssh (qemu+ssh://) or by TLS with a client certificate',
+  });
 }

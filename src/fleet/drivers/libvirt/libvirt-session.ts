@@ -40,11 +40,10 @@ export async function openSession(connection: LibvirtConnection, target: SourceT
   const reading = new DomainReader(connection, host.nativeId);
   const feature = await connection.call(PROCEDURE.connectSupportsFeature, new XdrWriter().int(FEATURE_EVENT_CALLBACKS));
   const hasEvents = feature.int() === 1;
-  const { allowPower } = target;
   const hostSamples = await hostSampleFacet(connection, host);
   return {
     ended: connection.ended,
-    fingerprint: () => fingerprint(connection, { hasEvents, hostSamples, allowPower }),
+    fingerprint: () => fingerprint(connection, { hasEvents, hostSamples, target }),
     snapshot: (signal) => snapshot(connection, reading, signal),
     close: async () => {
       connection.expectEnd();
@@ -52,7 +51,7 @@ export async function openSession(connection: LibvirtConnection, target: SourceT
       connection.close();
     },
     ...(hasEvents ? { events: eventFacet(connection, (domain) => reading.read(domain)) } : {}),
-    ...(allowPower ? { power: powerFacet(connection) } : {}),
+    ...(target.allowPower ? { power: powerFacet(connection) } : {}),
     samples: sampleFacet(connection),
     ...(typeof hostSamples === 'string' ? {} : { hostSamples }),
   };
@@ -60,7 +59,7 @@ export async function openSession(connection: LibvirtConnection, target: SourceT
 
 async function fingerprint(
   connection: LibvirtConnection,
-  facets: { hasEvents: boolean; hostSamples: HostSampleFacet | string; allowPower: boolean },
+  facets: { hasEvents: boolean; hostSamples: HostSampleFacet | string; target: SourceTarget },
 ): Promise<Fingerprint> {
   const [type, version, endpoint] = await Promise.all([
     connection.call(PROCEDURE.connectGetType),
@@ -70,7 +69,10 @@ async function fingerprint(
   const limits = [
     ...(facets.hasEvents ? [] : ['no events: libvirt is older than 1.3.3; changes are found by looking']),
     ...(typeof facets.hostSamples === 'string' ? [facets.hostSamples] : []),
-    ...(facets.allowPower ? [] : ['read-only: libvirt refuses every change of this connection']),
+    ...(facets.target.url.protocol.endsWith('+tcp:')
+      ? ['not encrypted: whoever is on the way can read and change what is said']
+      : []),
+    ...(facets.target.allowPower ? [] : ['read-only: libvirt refuses every change of this connection']),
   ];
   return {
     product: `libvirt ${type.string()}`,
