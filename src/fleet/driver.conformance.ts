@@ -150,10 +150,15 @@ export function driverConformance(start: () => Promise<DriverWorld>): void {
       if (world.forgetsStopped === true) await world.start('conform-power');
       const id = (await idOf('conform-power')) ?? '';
       if (world.forgetsStopped === true) assert.ok(!power.verbs.includes('start'));
-      else await power.act('start', id);
+      else {
+        if (power.verbs.includes('resume')) {
+          await refused(() => power.act('resume', id), ['conflict', 'invalid', 'unavailable', 'unsupported']);
+          assert.equal(await state(), 'off', 'what is off is started by start alone');
+        }
+        await power.act('start', id);
+      }
       await eventually(async () => assert.equal(await state(), 'running'));
       if (power.verbs.includes('pause')) {
-        await refused(() => power.act('resume', id), ['conflict', 'invalid', 'unavailable', 'unsupported']);
         await power.act('pause', id);
         await eventually(async () => assert.equal(await state(), world.pausesToDisk === true ? 'suspended' : 'paused'));
         await power.act('resume', id);
