@@ -28,7 +28,8 @@ export class Look {
       const { uuid, nativeId } = facts;
       const isPlain = uuid === null || previous.sighting(nativeId) !== undefined || !previous.isKnownUuid(uuid);
       if (isPlain) this.#waiting.delete(nativeId);
-      else this.#waiting.set(nativeId, facts);
+      // Its texts may be parts of a whole page, which they would keep: it waits as a copy.
+      else this.#waiting.set(nativeId, JSON.parse(JSON.stringify(facts)) as VmFacts);
       return isPlain;
     });
   }

@@ -48,19 +48,17 @@ const vms: VmFacts[] = Array.from({ length: 400 }, (_, n) =>
 );
 
 const inventory = Inventory.open(':memory:');
-const source = new SourceTable(inventory.database).add(
-  {
-    name: 'a',
-    url: 'test:///',
-    driver: 'test',
-    sealedSecret: null,
-    pin: null,
-    allowPower: false,
-    everyMs: 1_000,
-    sampleEveryMs: 60_000,
-  },
-  0,
-);
+const SOURCE = {
+  name: 'a',
+  url: 'test:///',
+  driver: 'test',
+  sealedSecret: null,
+  pin: null,
+  allowPower: false,
+  everyMs: 1_000,
+  sampleEveryMs: 60_000,
+};
+const source = new SourceTable(inventory.database).add(SOURCE, 0);
 function look(seen: readonly VmFacts[], atMs: number): void {
   const moment = { how: 'poll' as const, atMs, observedMs: atMs, notBeforeMs: 0 };
   const observation = { kind: 'snapshot' as const, vms: seen, unread: [], isComplete: true };
@@ -212,19 +210,7 @@ test('a VM that an earlier berth left in its place when it went is found with th
 
 test('VMs without a row in the index are found as well, whatever happens to them before they get it', () => {
   const later = Inventory.open(':memory:');
-  const { id: sourceId } = new SourceTable(later.database).add(
-    {
-      name: 'a',
-      url: 'test:///',
-      driver: 'test',
-      sealedSecret: null,
-      pin: null,
-      allowPower: false,
-      everyMs: 1_000,
-      sampleEveryMs: 60_000,
-    },
-    0,
-  );
+  const { id: sourceId } = new SourceTable(later.database).add(SOURCE, 0);
   const tell = (seen: readonly VmFacts[], atMs: number): void => {
     const moment = { how: 'poll' as const, atMs, observedMs: atMs, notBeforeMs: 0 };
     const observation = { kind: 'snapshot' as const, vms: seen, unread: [], isComplete: true };

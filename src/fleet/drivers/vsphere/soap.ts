@@ -97,9 +97,14 @@ export function meaningOf(name: string, told: string): BerthError {
   });
 }
 
+/** Ids outlive the answer that they are in: V8 keeps the whole of a text for a part of 13 characters and more. */
+function ownText(text: string): string {
+  return text.length < 13 ? text : Buffer.from(text).toString();
+}
+
 export function morefOf(found: XmlElement | undefined): Moref | undefined {
   const type = found?.attributes['type'];
   return found === undefined || type === undefined || found.text === ''
     ? undefined
-    : { type: type.replace(/^.*:/, ''), id: found.text };
+    : { type: type.replace(/^.*:/, ''), id: ownText(found.text) };
 }

@@ -8,13 +8,12 @@
  */
 import type { HostPeriod } from '../../driver.ts';
 import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
-import { element, type Moref, morefOf, reference, type Xml } from './soap.ts';
+import { type Moref, morefOf, reference } from './soap.ts';
 import type { ServiceContent, VsphereClient } from './vsphere-client.ts';
-import { PERIOD_SECONDS } from './vsphere-periods.ts';
+import { PERIOD_SECONDS, periodSpec } from './vsphere-periods.ts';
 
 /** Hosts of one QueryPerf: an hour of one is 10 KB. */
 const HOSTS_AT_ONCE = 50;
-const MOST_PERIODS = 180;
 const WHOLE_HUNDREDTHS = 10_000n;
 const NAMES = { 'cpu.utilization.average': 'cpu', 'mem.consumed.average': 'memory' } as const;
 type Kind = (typeof NAMES)[keyof typeof NAMES];
@@ -50,7 +49,7 @@ export class HostPeriodReader {
       const threads = await this.#threadsOf(members.slice(from, from + HOSTS_AT_ONCE));
       if (threads.size === 0) continue;
       const keys = this.#keys;
-      const specs = [...threads.keys()].map((id) => hostSpec({ type: 'HostSystem', id }, keys, span));
+      const specs = [...threads.keys()].map((id) => periodSpec({ type: 'HostSystem', id }, keys, span));
       const answer = await client.call('QueryPerf', [reference('_this', perfManager), ...specs]);
       for (const one of hostPeriodsOf(answer, keys, threads))
         found.push({ ...one, startMs: one.startMs - span.shiftMs, endMs: one.endMs - span.shiftMs });
@@ -92,19 +91,6 @@ async function readKeys({ client, content, perfManager }: PerfParts): Promise<Ke
     if (kind !== undefined && key !== undefined) keys.set(key, kind);
   }
   return keys;
-}
-
-function hostSpec(host: Moref, keys: Keys, { sinceMs, untilMs }: Span): Xml {
-  return element(
-    'querySpec',
-    reference('entity', host),
-    element('startTime', new Date(sinceMs).toISOString()),
-    element('endTime', new Date(untilMs).toISOString()),
-    element('maxSample', MOST_PERIODS),
-    ...[...keys.keys()].map((key) => element('metricId', element('counterId', key), element('instance', ''))),
-    element('intervalId', PERIOD_SECONDS),
-    element('format', 'normal'),
-  );
 }
 
 /** Of one QueryPerf: each host's periods in their order. A figure that vSphere does not have (-1) is null. Pure. */

@@ -47,15 +47,15 @@ export function counterKeys(property: XmlElement | undefined): CounterKeys {
   return keys;
 }
 
-/** Periods that ended after `sinceMs` and until `untilMs`, by the server's clock. */
+/** Periods of a VM or host that ended after `sinceMs` and until `untilMs`, by the server's clock. @param keys - by the counters' numbers. */
 export function periodSpec(
-  vm: Moref,
-  keys: CounterKeys,
+  entity: Moref,
+  keys: ReadonlyMap<string, unknown>,
   { sinceMs, untilMs }: { readonly sinceMs: number; readonly untilMs: number },
 ): Xml {
   return element(
     'querySpec',
-    reference('entity', vm),
+    reference('entity', entity),
     element('startTime', new Date(sinceMs).toISOString()),
     element('endTime', new Date(untilMs).toISOString()),
     element('maxSample', MOST_PERIODS),
