@@ -124,10 +124,13 @@ export class VsphereWatch {
       if (moref !== undefined) stood.set(moref.id, watchedOf({ properties }));
     };
     for (let version = ''; ; ) {
+      const known = stood.size;
       const update = childAt(await this.#wait(collector, version, { path, take }), 'returnval');
       version = textAt(update, 'version') ?? '-';
       // A server that has much to tell may do so in parts.
       if (textAt(update, 'truncated') !== 'true') return { collector, version, stood };
+      if (stood.size === known)
+        throw new BerthError('invalid', 'vsphere.malformed', 'vSphere tells how VMs stand in parts without end');
     }
   }
 
