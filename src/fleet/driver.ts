@@ -72,17 +72,21 @@ export interface DriverSession {
   readonly history?: HistoryFacet;
 }
 
+/** `isCompared`: nobody told when it happened, it was found by comparing with how it stood before. */
 export type VmChange =
-  | { readonly kind: 'seen'; readonly vm: VmFacts }
+  | { readonly kind: 'seen'; readonly vm: VmFacts; readonly isCompared?: true }
   /** The power state alone, at once; the other facts follow as `seen`. */
   | { readonly kind: 'power'; readonly nativeId: string; readonly powerState: PowerState }
-  | { readonly kind: 'gone'; readonly nativeId: string }
+  | { readonly kind: 'gone'; readonly nativeId: string; readonly isCompared?: true }
   /** Changes were missed: only a new snapshot tells. */
   | { readonly kind: 'missed' };
 
 export interface EventFacet {
-  /** A snapshot may begin before `watch` resolves: what changes between the two is told as a change before the snapshot ends. */
-  readonly overlaps?: true;
+  /**
+   * `watch` costs the hypervisor much and is begun after the session's first snapshot: what changed between that snapshot's reading
+   * and the beginning of the watch is then found by comparing, and told before `watch` resolves.
+   */
+  readonly afterLook?: true;
   /** Changes come in the order in which they happened, from now on. @returns what ends it. */
   watch(onChange: (change: VmChange) => void): Promise<() => Promise<void>>;
 }

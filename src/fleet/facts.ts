@@ -169,19 +169,25 @@ function compare(a: string, b: string): number {
 /** Makers whose firmware prints the first three groups with their bytes reversed. */
 export type UuidOrder = 'network' | 'mixed';
 
+const PRINTED_UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+/** Firmware that was never given a number says all zeros or all ones. */
+const NO_UUID = /^[0-]+$|^[f-]+$/;
+const PRINTED_MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
+
 /**
  * Any way of writing a UUID → lower case with hyphens; undefined when it is none, or one that many machines share.
  *
  * @param order - `mixed` for Hyper-V's BIOSGUID, whose first three groups are little-endian. @source RFC 9562, section 4
  */
 export function normalizeUuid(given: string, order: UuidOrder = 'network'): string | undefined {
+  // As most sources write it.
+  if (order === 'network' && PRINTED_UUID.test(given)) return NO_UUID.test(given) ? undefined : given;
   const hex = given
     .toLowerCase()
     .replace(/^urn:uuid:/, '')
     .replace(/[{}\s-]/g, '');
   if (!/^[0-9a-f]{32}$/.test(hex)) return undefined;
-  // Firmware that was never given a number says all zeros or all ones.
-  if (/^(0{32}|f{32})$/.test(hex)) return undefined;
+  if (NO_UUID.test(hex)) return undefined;
   const pairs = hex.match(/../g) ?? [];
   const take = (from: number, to: number, reversed: boolean): string => {
     const part = pairs.slice(from, to);
@@ -193,6 +199,7 @@ export function normalizeUuid(given: string, order: UuidOrder = 'network'): stri
 
 /** `00-0C-29-AA-BB-CC` and the like → six lower-case pairs with colons; null when it is no such address. */
 export function normalizeMac(given: string | undefined): string | null {
+  if (given !== undefined && PRINTED_MAC.test(given)) return given;
   const hex = (given ?? '').toLowerCase().replace(/[^0-9a-f]/g, '');
   return hex.length === 12 ? (hex.match(/../g) ?? []).join(':') : null;
 }

@@ -55,7 +55,11 @@ const MOST_KNOWN_TAGS = 4_096;
 
 /** A start tag, read. */
 interface Tag {
+  /** Behind its `<`, to the `>`. */
+  readonly source: string;
   readonly rawName: string;
+  /** What ends it, behind the `<`, if it is written without blanks. */
+  readonly closing: string;
   readonly name: string;
   readonly attributes: Readonly<Record<string, string>>;
   readonly isEmpty: boolean;
@@ -67,6 +71,15 @@ interface Open {
   text: string;
 }
 
+/**
+ * The tags of an element that was handed out, in their order, and the texts of those that have nothing but text. The next one of its
+ * kind mostly has the same: what is as it was there needs no reading, and equal texts are one.
+ */
+class Trace {
+  readonly tags: Tag[] = [];
+  readonly texts: string[] = [];
+}
+
 class Scanner {
   readonly #source: string;
   readonly #wish: XmlWish;
@@ -75,6 +88,10 @@ class Scanner {
   #root: XmlElement | undefined;
   #count = 0;
   #at = 0;
+  #before = new Trace();
+  /** The tag of it that is expected next. */
+  #expected = 0;
+  #trace = new Trace();
 
   constructor(source: string, wish: XmlWish) {
     this.#source = source;
@@ -118,18 +135,34 @@ class Scanner {
       if (!tag.isEmpty) this.#at = this.#endOf(tag);
       if (interest === 'itself') this.#keep({ name, attributes, children: NO_CHILDREN, text: '' });
     } else if (tag.isEmpty) this.#keep({ name, attributes, children: NO_CHILDREN, text: '' });
-    else this.#open.push({ tag, children: undefined, text: '' });
+    else if (!this.#leaf(tag)) this.#open.push({ tag, children: undefined, text: '' });
+  }
+
+  /** An element that has nothing but text, to its end. @returns whether it is one. */
+  #leaf(tag: Tag): boolean {
+    const source = this.#source;
+    const from = this.#at;
+    const end = source.indexOf('<', from);
+    if (end < 0 || source.slice(end + 1, end + 1 + tag.closing.length) !== tag.closing) return false;
+    const before = this.#before.texts[this.#expected - 1];
+    const raw = source.slice(from, end);
+    const text = raw === before ? before : plainText(raw).trim();
+    // Only what stands for itself may be found again by looking alike.
+    if (text === raw) this.#trace.texts[this.#trace.tags.length - 1] = text;
+    this.#at = end + 1 + tag.closing.length;
+    this.#keep({ name: tag.name, attributes: tag.attributes, children: NO_CHILDREN, text });
+    return true;
   }
 
   #close(tagAt: number): void {
     const closed = this.#open.pop();
     if (closed === undefined) throw malformed('more is closed than was opened');
     const { tag, children = NO_CHILDREN, text } = closed;
-    const after = tagAt + 2 + tag.rawName.length;
-    const isIts = this.#source.startsWith(tag.rawName, tagAt + 2);
-    TAG_END.lastIndex = after;
-    if (isIts && this.#source.charCodeAt(after) === GREATER) this.#at = after + 1;
-    else if (isIts && TAG_END.exec(this.#source)?.[1] === '') this.#at = TAG_END.lastIndex;
+    const end = tagAt + 1 + tag.closing.length;
+    TAG_END.lastIndex = end - 1;
+    if (this.#source.slice(tagAt + 1, end) === tag.closing) this.#at = end;
+    else if (this.#source.startsWith(tag.rawName, tagAt + 2) && TAG_END.exec(this.#source)?.[1] === '')
+      this.#at = TAG_END.lastIndex;
     else throw malformed(`<${tag.rawName}> is closed by </${this.#source.slice(tagAt + 2, tagAt + 42)}`);
     this.#keep({ name: tag.name, attributes: tag.attributes, children, text: text.trim() });
   }
@@ -144,6 +177,9 @@ class Scanner {
     ) {
       if (this.#open.every(({ tag }, at) => tag.name === handOut.path[at])) {
         handOut.take(element);
+        this.#before = this.#trace;
+        this.#trace = new Trace();
+        this.#expected = 0;
         return;
       }
     }
@@ -154,6 +190,28 @@ class Scanner {
 
   /** The start tag that begins here; goes on behind it. */
   #tagAt(tagAt: number): Tag {
+    const expected = this.#before.tags[this.#expected];
+    const end = tagAt + 1 + (expected?.source.length ?? 0);
+    if (expected !== undefined && this.#source.slice(tagAt + 1, end) === expected.source) {
+      this.#expected += 1;
+      this.#at = end;
+      this.#note(expected);
+      return expected;
+    }
+    const tag = this.#otherTagAt(tagAt);
+    const place = this.#before.tags.indexOf(tag, this.#expected);
+    if (place >= 0) this.#expected = place + 1;
+    this.#note(tag);
+    return tag;
+  }
+
+  #note(tag: Tag): void {
+    if (this.#wish.handOut === undefined) return;
+    this.#trace.tags.push(tag);
+    this.#trace.texts.push('');
+  }
+
+  #otherTagAt(tagAt: number): Tag {
     const source = this.#source;
     const end = source.indexOf('>', tagAt) + 1;
     if (end === 0) throw malformed('a tag does not end');
@@ -186,7 +244,9 @@ class Scanner {
     if (last === null) throw malformed(`the attributes of <${rawName}> cannot be read`);
     this.#at = TAG_END.lastIndex;
     const tag: Tag = {
+      source: flat(source.slice(tagAt + 1, this.#at)),
       rawName,
+      closing: flat(`/${rawName}>`),
       name: localName(rawName),
       attributes: attributes ?? NO_ATTRIBUTES,
       isEmpty: last[1] === '/',
@@ -214,6 +274,11 @@ class Scanner {
       if (depth === 0) return at;
     }
   }
+}
+
+/** Of its own and in one piece: that is compared twice as fast as a part of a page. */
+function flat(text: string): string {
+  return JSON.parse(JSON.stringify(text)) as string;
 }
 
 function isNameEnd(code: number): boolean {

@@ -97,12 +97,22 @@ function withoutPrefixes(attributes: Readonly<Record<string, string>>): Readonly
 /** The first child with this name, at the end of a path of names. */
 export function childAt(element: XmlElement | undefined, ...path: readonly string[]): XmlElement | undefined {
   let current = element;
-  for (const name of path) current = current?.children.find((child) => child.name === name);
+  for (const name of path) current = firstChild(current, name);
   return current;
 }
 
+// Asked a hundred times of each VM of a vCenter: plain loops, which are quick before they are compiled as well.
+function firstChild(element: XmlElement | undefined, name: string): XmlElement | undefined {
+  if (element === undefined) return undefined;
+  for (const child of element.children) if (child.name === name) return child;
+  return undefined;
+}
+
 export function childrenNamed(element: XmlElement | undefined, name: string): readonly XmlElement[] {
-  return element?.children.filter((child) => child.name === name) ?? [];
+  if (element === undefined) return NO_CHILDREN;
+  const { children } = element;
+  // Of most elements that are asked all children have one name.
+  return children.every((child) => child.name === name) ? children : children.filter((child) => child.name === name);
 }
 
 /** The text at the end of a path; undefined when there is none. */

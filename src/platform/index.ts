@@ -26,6 +26,7 @@ export {
   httpRequest,
   httpsConnections,
   isLoopbackHost,
+  readWhole,
   translateHttpError,
 } from './http-client.ts';
 export {

@@ -1,5 +1,6 @@
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { BerthError, messageOf } from '#base';
+import { checkpointBeside } from './checkpoint.ts';
 
 export type SqlValue = SQLInputValue;
 
@@ -14,11 +15,25 @@ export interface Database {
   each<Row>(sql: string, ...values: SqlValue[]): Iterable<Row>;
   /** All of it or nothing. Not to be nested. */
   transaction<T>(work: () => T): T;
+  /**
+   * Much will be written: until it ends, what was written is carried from the log into the file by a thread beside this one, and
+   * waits for no disk. May be nested.
+   *
+   * @returns what ends it, once.
+   */
+  writeMuch(): () => void;
   close(): void;
 }
 
 /** How long a writer waits for another process that writes. */
 const BUSY_MS = 5_000;
+/** Pages that the log may have before a commit carries them into the file: SQLite's own default. */
+const LOG_PAGES = 1_000;
+/** The same while much is written: 128 MiB, if the thread beside does not keep up. */
+const MOST_LOG_PAGES = 32_000;
+/** Transactions after which that thread is set to work. */
+const CARRIED_TRANSACTIONS = 32;
+const KEPT_LOG_BYTES = 4 * 1024 * 1024;
 
 /**
  * Opens the file, makes it when it is not there, and brings its layout up to date.
@@ -32,7 +47,8 @@ const BUSY_MS = 5_000;
 export function openDatabase(path: string, steps: readonly string[]): Database {
   const sqlite = new DatabaseSync(path);
   sqlite.exec(
-    `PRAGMA busy_timeout = ${BUSY_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;`,
+    `PRAGMA busy_timeout = ${BUSY_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;
+     PRAGMA journal_size_limit = ${KEPT_LOG_BYTES}; PRAGMA wal_autocheckpoint = ${LOG_PAGES};`,
   );
   const prepared = new Map<string, StatementSync>();
   const statement = (sql: string): StatementSync => {
@@ -46,6 +62,17 @@ export function openDatabase(path: string, steps: readonly string[]): Database {
     } catch (error) {
       throw translate(error, path);
     }
+  };
+  // How much is being written, and how many transactions the log has of it.
+  let [writers, written] = [0, 0];
+  let isCarrying = false;
+  const carry = async (): Promise<void> => {
+    written = 0;
+    if (isCarrying) return;
+    isCarrying = true;
+    await checkpointBeside(path);
+    isCarrying = false;
+    if (writers === 0 && sqlite.isOpen) sqlite.exec(`PRAGMA wal_autocheckpoint = ${LOG_PAGES}`);
   };
   const database: Database = {
     path,
@@ -63,11 +90,22 @@ export function openDatabase(path: string, steps: readonly string[]): Database {
       try {
         const result = work();
         guarded(() => sqlite.exec('COMMIT'));
+        if (writers > 0 && ++written >= CARRIED_TRANSACTIONS) void carry();
         return result;
       } catch (error) {
         if (sqlite.isTransaction) sqlite.exec('ROLLBACK');
         throw error;
       }
+    },
+    writeMuch: () => {
+      if (writers++ === 0) sqlite.exec(`PRAGMA wal_autocheckpoint = ${MOST_LOG_PAGES}`);
+      let isOver = false;
+      return () => {
+        if (isOver) return;
+        isOver = true;
+        writers -= 1;
+        if (writers === 0 && sqlite.isOpen) void carry();
+      };
     },
     close: () => sqlite.close(),
   };

@@ -61,8 +61,6 @@ export class SourceLoop {
   #remembering: Promise<void> | undefined;
   /** The search index is being completed; never rejects. */
   #indexing: Promise<void> | undefined;
-  /** What makes it hear what changes; rejects when it cannot. */
-  #watching: Promise<unknown> = Promise.resolve();
   /** Which counters could not be read last time, and why: said once. */
   readonly #unread = new Map<string, string>();
   /** The look that is under way. */
@@ -148,11 +146,7 @@ export class SourceLoop {
         session,
         async () => {
           sources.setFingerprint(this.source.id, await session.fingerprint());
-          const watching = session.events?.watch((change) => this.#hear(change)) ?? Promise.resolve();
-          if (session.events?.overlaps !== true) await watching;
-          // Where both may be under way at once, the first look waits for it at its end.
-          watching.catch(() => {});
-          this.#watching = watching;
+          if (session.events?.afterLook !== true) await session.events?.watch((change) => this.#hear(change));
         },
       );
       this.#session = session;
@@ -170,6 +164,7 @@ export class SourceLoop {
 
   async #listen(session: DriverSession, mailbox: Mailbox): Promise<void> {
     let nextLook = monotonicMs();
+    let isWatching = session.events?.afterLook !== true;
     // After the first look: until then nobody knows whose counters they are.
     let nextSample = Number.POSITIVE_INFINITY;
     for (;;) {
@@ -181,6 +176,8 @@ export class SourceLoop {
       if (wake === 'change') for (const change of mailbox.take()) this.#write(change);
       else if (wake === 'look') {
         await this.#lookAt(session);
+        if (!isWatching) await this.#watch(session);
+        isWatching = true;
         this.#remembering ??= this.#remember(session);
         const { everyMs } = this.#pace;
         nextLook = monotonicMs() + (session.events === undefined ? everyMs : Math.max(SURE_EVERY_MS, everyMs));
@@ -194,6 +191,15 @@ export class SourceLoop {
         nextSample = monotonicMs() + this.#pace.sampleEveryMs;
       }
     }
+  }
+
+  async #watch(session: DriverSession): Promise<void> {
+    const patience = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LOOK_DEADLINE_MS)]);
+    await closingAt(patience, session, async () => {
+      const begun = session.events?.watch((change) => this.#hear(change)).then(() => true);
+      // However long it takes: nobody else shall take the source for left alone.
+      while (!(await Promise.race([begun, sleep(RENEW_MS, patience)]))) this.#renewLease();
+    });
   }
 
   #hear(change: VmChange): void {
@@ -210,7 +216,7 @@ export class SourceLoop {
     inventory.apply({
       sourceId: this.source.id,
       observation: { kind: 'change', change },
-      moment: this.#moment('event'),
+      moment: this.#moment('isCompared' in change ? 'poll' : 'event'),
       holder,
     });
   }
@@ -227,12 +233,11 @@ export class SourceLoop {
           this.#renewLease();
           await look.take(page);
         }
-        await this.#watching;
-        this.#renewLease();
         await look.finish();
       });
     } finally {
       this.#look = undefined;
+      look.end();
     }
     inventory.setSourceState(this.source.id, 'up', { moment: this.#moment('poll') });
     this.#indexing ??= indexRest(inventory, this.#stopping.signal)

@@ -7,7 +7,7 @@ import { type Database, openDatabase } from '#store';
 import { factsText, type HypervisorHost, type VmFacts } from '../facts.ts';
 import { HostTable } from './host-table.ts';
 import { IntervalTable } from './interval-table.ts';
-import type { Moment } from './intervals.ts';
+import type { Moment, Standing } from './intervals.ts';
 import { LAYOUT } from './layout.ts';
 import { giveLeaseBack, requireLease, takeLease } from './leases.ts';
 import { OwnerBook } from './owner-rules.ts';
@@ -87,8 +87,10 @@ export class Inventory {
       for (const finding of findings)
         if (finding.kind !== 'appeared') touched.add(this.#take(sourceId, finding, moment));
       this.#settleAll(touched, moment, isQuiet);
+      const standingOf = this.#claims.standingsIn(sourceId);
       for (const finding of findings)
-        if (finding.kind === 'appeared') this.#appear(finding.facts, { sourceId, moment, isQuiet });
+        if (finding.kind === 'appeared')
+          this.#appear(finding.facts, { standing: standingOf(finding.facts), moment, isQuiet });
       if (observation.kind === 'snapshot' && observation.isComplete)
         this.#complete(sourceId, { hostIds: observed.hosts?.map((host) => host.nativeId) ?? [], moment });
       if (observed.indexLater !== true) indexDue(this.database, findings.length);
@@ -251,9 +253,9 @@ export class Inventory {
   }
 
   /** A VM nobody knew: all of it is written once, its one sighting has the word. */
-  #appear(facts: VmFacts, here: { readonly sourceId: number; readonly moment: Moment; readonly isQuiet: boolean }) {
-    const { sourceId, moment, isQuiet } = here;
-    const standing = this.#claims.standingOf(sourceId, facts);
+  #appear(facts: VmFacts, here: { readonly standing: Standing; readonly moment: Moment; readonly isQuiet: boolean }) {
+    const { standing, moment, isQuiet } = here;
+    const { sourceId } = standing;
     const text = factsText(facts);
     const hostName = standing.hostName ?? '';
     const owned = this.owners.of(facts, { ...standing, atMs: moment.observedMs });

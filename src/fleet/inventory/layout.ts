@@ -211,4 +211,9 @@ export const LAYOUT: readonly string[] = [
   CREATE TABLE search_mark (upto INTEGER NOT NULL);
   INSERT INTO search_mark SELECT COALESCE(MAX(id), 0) FROM vm;
   `,
+  // Lists by state come by name within a state, which vm_state_name has; lists of a source ask its sightings.
+  `
+  DROP INDEX vm_state;
+  DROP INDEX vm_source;
+  `,
 ];

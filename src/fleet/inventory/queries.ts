@@ -24,29 +24,33 @@ function byColumn(column: string): Order {
   };
 }
 
+/** By a text and then by name, as the indexes have them that serve lists of one owner's, host's or state's VMs too. */
+function byColumnAndName(column: 'power_state' | 'host_name' | 'owner'): Order {
+  return {
+    columns: [`vm.${column}`, 'vm.name'],
+    cursorOf: (row) => encodeCursor({ value: JSON.stringify([row.sort_value, row.name]), id: row.id }),
+    valuesOf: ({ value, id }) => [...placeOf(String(value)), id],
+  };
+}
+
 const ORDERS: Readonly<Record<SortKey, Order>> = {
   name: byColumn('name'),
-  state: byColumn('power_state'),
-  host: byColumn('host_name'),
-  // As the index has them, which serves lists of one owner's VMs too.
-  owner: {
-    columns: ['vm.owner', 'vm.name'],
-    cursorOf: (row) => encodeCursor({ value: JSON.stringify([row.owner, row.name]), id: row.id }),
-    valuesOf: ({ value, id }) => [...ownerPlace(String(value)), id],
-  },
+  state: byColumnAndName('power_state'),
+  host: byColumnAndName('host_name'),
+  owner: byColumnAndName('owner'),
   vcpus: byColumn('vcpus'),
   memory: byColumn('memory_bytes'),
   disk: byColumn('disk_bytes'),
   changed: byColumn('changed_ms'),
 };
 
-const OwnerPlaceSchema = v.pipe(v.string(), v.parseJson(), v.tuple([v.string(), v.string()]));
+const PlaceSchema = v.pipe(v.string(), v.parseJson(), v.tuple([v.string(), v.string()]));
 
 /** @throws fleet.cursor (invalid) */
-function ownerPlace(text: string): readonly [string, string] {
-  const parsed = v.safeParse(OwnerPlaceSchema, text);
+function placeOf(text: string): readonly [string, string] {
+  const parsed = v.safeParse(PlaceSchema, text);
   if (parsed.success) return parsed.output;
-  throw new BerthError('invalid', 'fleet.cursor', 'that is no place in a list by owner', {
+  throw new BerthError('invalid', 'fleet.cursor', 'that is no place in a list that is sorted like this', {
     hint: 'give what "next" said, to the same list with the same order',
   });
 }
@@ -136,7 +140,9 @@ export class FleetQueries {
   list(query: ListQuery): Page<VmListing> {
     const { columns, cursorOf, valuesOf } = ORDERS[query.sort ?? 'name'];
     const direction = query.isDescending === true ? 'DESC' : 'ASC';
-    const { sql, values } = whereOf(query.filters ?? new Map(), (tag) => this.#isCommonTag(tag));
+    const { sql, values } = whereOf(query.filters ?? new Map(), (name, word) =>
+      name === 'tag' ? this.#isCommonTag(word) : name === 'source' && this.#isLargeSource(word),
+    );
     const conditions = query.withGone === true ? [...sql] : ['vm.gone_ms IS NULL', ...sql];
     if (query.after !== undefined) {
       const place = valuesOf(decodeCursor(query.after));
@@ -160,6 +166,16 @@ export class FleetQueries {
       tag,
       tag,
       tag,
+      FEW,
+    );
+    return (found?.n ?? 0) >= FEW;
+  }
+
+  #isLargeSource(source: string): boolean {
+    const found = this.#database.get<{ n: number }>(
+      `SELECT count(*) AS n FROM (SELECT 1 FROM source o CROSS JOIN sighting s ON s.source_id = o.id AND s.gone_ms IS NULL
+       WHERE o.name = ? LIMIT ?)`,
+      source,
       FEW,
     );
     return (found?.n ?? 0) >= FEW;
@@ -343,8 +359,7 @@ function pageOf(rows: readonly VmRow[], limit: number, cursorOf: (row: VmRow) =>
 
 /** Every condition takes exactly one value for each word it is given. */
 const CONDITION_OF: Readonly<Record<FilterName, string>> = {
-  source:
-    'EXISTS (SELECT 1 FROM sighting s JOIN source o ON o.id = s.source_id WHERE s.vm_id = vm.id AND s.gone_ms IS NULL AND o.name = ?)',
+  source: `vm.id IN (SELECT s.vm_id FROM source o CROSS JOIN sighting s ON s.source_id = o.id AND s.gone_ms IS NULL WHERE o.name = ?)`,
   state: 'vm.power_state = ?',
   host: 'vm.host_name = ?',
   tag: `vm.id IN (SELECT vm_id FROM tag WHERE tag = ? UNION ALL SELECT vm_id FROM tag WHERE tag > ? || '=' AND tag < ? || '>')`,
@@ -359,17 +374,24 @@ const CONDITION_OF: Readonly<Record<FilterName, string>> = {
 };
 
 /**
- * For a tag that many VMs have: each VM is asked in the order of the list, until the page is full. The other form has the ids of
- * all of them first, and is quick when they are few.
+ * For a tag or a source that many VMs have: each VM is asked in the order of the list, until the page is full. The other form has
+ * the ids of all of them first, and is quick when they are few.
  */
-const COMMON_TAG = `EXISTS (SELECT 1 FROM tag WHERE tag.vm_id = vm.id AND (tag = ? OR (tag > ? || '=' AND tag < ? || '>')))`;
+const COMMON: Partial<Readonly<Record<FilterName, string>>> = {
+  tag: `EXISTS (SELECT 1 FROM tag WHERE tag.vm_id = vm.id AND (tag = ? OR (tag > ? || '=' AND tag < ? || '>')))`,
+  source: `EXISTS (SELECT 1 FROM sighting s JOIN source o ON o.id = s.source_id
+    WHERE s.vm_id = vm.id AND s.gone_ms IS NULL AND o.name = ?)`,
+};
 const FEW = 2_000;
 
-function whereOf(filters: Filters, isCommonTag: (tag: string) => boolean): { sql: string[]; values: SqlValue[] } {
+function whereOf(
+  filters: Filters,
+  isCommon: (name: FilterName, word: string) => boolean,
+): { sql: string[]; values: SqlValue[] } {
   const sql: string[] = [];
   const values: SqlValue[] = [];
   for (const [name, words] of filters) {
-    const conditions = words.map((word) => (name === 'tag' && isCommonTag(word) ? COMMON_TAG : CONDITION_OF[name]));
+    const conditions = words.map((word) => (isCommon(name, word) ? COMMON[name] : undefined) ?? CONDITION_OF[name]);
     sql.push(`(${conditions.join(' OR ')})`);
     for (const [index, word] of words.entries())
       values.push(...Array.from(conditions[index]?.matchAll(/\?/g) ?? [], () => word));

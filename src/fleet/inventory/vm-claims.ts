@@ -4,6 +4,11 @@ import { addressCountOf, diskBytesOf, type VmFacts } from '../facts.ts';
 import { type Claim, leadingClaim, type Standing } from './intervals.ts';
 import { ownerOf } from './vm-row.ts';
 
+interface HostNames {
+  readonly host_key: string;
+  readonly host_name: string;
+}
+
 interface Row {
   readonly source_id: number;
   readonly facts: string;
@@ -36,21 +41,33 @@ export class VmClaims {
     return leadingClaim(rows.map(claimOf));
   }
 
-  /** How a VM stands in the words of one source. */
-  standingOf(sourceId: number, facts: VmFacts): Standing {
-    const host =
-      facts.hostId === null
-        ? undefined
-        : this.#database.get<{ host_key: string; host_name: string }>(
+  /**
+   * How VMs stand in the words of one source.
+   *
+   * @returns holds until the hosts of the source change: each of them is read once.
+   */
+  standingsIn(sourceId: number): (facts: VmFacts) => Standing {
+    const hosts = new Map<string, HostNames | undefined>();
+    const hostOf = (hostId: string): HostNames | undefined => {
+      if (!hosts.has(hostId))
+        hosts.set(
+          hostId,
+          this.#database.get<HostNames>(
             'SELECT key AS host_key, name AS host_name FROM host WHERE source_id = ? AND native_id = ?',
             sourceId,
-            facts.hostId,
-          );
-    return standing(facts, {
-      source_id: sourceId,
-      host_key: host?.host_key ?? null,
-      host_name: host?.host_name ?? null,
-    });
+            hostId,
+          ),
+        );
+      return hosts.get(hostId);
+    };
+    return (facts) => {
+      const host = facts.hostId === null ? undefined : hostOf(facts.hostId);
+      return standing(facts, {
+        source_id: sourceId,
+        host_key: host?.host_key ?? null,
+        host_name: host?.host_name ?? null,
+      });
+    };
   }
 }
 

@@ -1,21 +1,9 @@
 import { BerthError } from '#base';
-import type { HttpResponse } from '#platform';
+import { type HttpResponse, readWhole } from '#platform';
 
 /** The whole body. @throws registry.too_large (invalid): cut at once when it exceeds `maxBytes`. */
 export async function readBody(response: HttpResponse, maxBytes: number, what: string): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for await (const chunk of response.body) {
-      const part = chunk as Buffer;
-      bytes += part.length;
-      if (bytes > maxBytes) {
-        throw new BerthError('invalid', 'registry.too_large', `${what} exceeds the limit of ${maxBytes} bytes`);
-      }
-      chunks.push(part);
-    }
-  } finally {
-    response.body.destroy();
-  }
-  return Buffer.concat(chunks, bytes);
+  const tooLarge = (): BerthError =>
+    new BerthError('invalid', 'registry.too_large', `${what} exceeds the limit of ${maxBytes} bytes`);
+  return await readWhole(response.body, { mostBytes: maxBytes, tooLarge });
 }

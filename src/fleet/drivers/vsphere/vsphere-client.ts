@@ -1,6 +1,6 @@
 /** One login at a vCenter or an ESXi host: calls, and the objects every client begins with. */
 import { BerthError } from '#base';
-import { type HttpsConnections, httpRequest, httpsConnections, translateHttpError } from '#platform';
+import { type HttpsConnections, httpRequest, httpsConnections, readWhole, translateHttpError } from '#platform';
 import type { SourceTarget } from '../../driver.ts';
 import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
 import { scanXml, type XmlWish } from '../../xml-scan.ts';
@@ -72,23 +72,16 @@ export class VsphereClient {
         },
       );
     }
-    const chunks: Buffer[] = [];
-    let size = 0;
-    try {
-      for await (const chunk of response.body) {
-        size += (chunk as Buffer).length;
-        if (size > MOST_ANSWER_BYTES)
-          throw new BerthError(
-            'exhausted',
-            'vsphere.too_large',
-            `the answer to ${method} has more than ${MOST_ANSWER_BYTES} bytes`,
-          );
-        chunks.push(chunk as Buffer);
-      }
-    } catch (error) {
+    const answer = await readWhole(response.body, {
+      mostBytes: MOST_ANSWER_BYTES,
+      tooLarge: () => {
+        const text = `the answer to ${method} has more than ${MOST_ANSWER_BYTES} bytes`;
+        return new BerthError('exhausted', 'vsphere.too_large', text);
+      },
+    }).catch((error: unknown) => {
       throw translateHttpError(error, this.#url, this.#closing.signal);
-    }
-    return responseOf(scanXml(Buffer.concat(chunks, size).toString('utf8'), options), method);
+    });
+    return responseOf(scanXml(answer.toString('utf8'), options), method);
   }
 
   async serviceContent(): Promise<ServiceContent> {

@@ -30,7 +30,8 @@ import { type CounterKeys, counterKeys, PERIOD_SECONDS, periodSpec, periodsOf } 
 import { powerFacet } from './vsphere-power.ts';
 import { VsphereWatch, WANTED_OF_VMS } from './vsphere-watch.ts';
 
-const PAGES_AT_ONCE = 2;
+/** While one is read and another is on its way, the server is at the next. */
+const PAGES_AT_ONCE = 3;
 /** VMs of one QueryPerf: an hour of one is 30 KB. */
 const PERIOD_VMS = 50;
 const PERIOD_MS = PERIOD_SECONDS * 1_000;
@@ -105,7 +106,7 @@ class VsphereSession implements DriverSession {
     });
     const failed = (error: unknown): void => void this.#noticed(error);
     this.#watch = new VsphereWatch({ client, content, isOver: () => this.#isOver, failed });
-    this.events = { overlaps: true, watch: (onChange) => this.#watch.begin(onChange) };
+    this.events = { afterLook: true, watch: (onChange) => this.#watch.begin(onChange) };
     const { perfManager, eventManager } = content;
     if (eventManager !== undefined) this.history = { since: (fromMs) => this.#past(eventManager, fromMs) };
     if (perfManager !== undefined) this.periods = { read: (sinceMs) => this.#periods(perfManager, sinceMs) };
@@ -123,20 +124,22 @@ class VsphereSession implements DriverSession {
   }
 
   async *snapshot(signal: AbortSignal): AsyncIterable<SnapshotPage> {
-    const meanwhile = this.#watch.duringLook();
+    const note = this.#watch.beforeIt();
     const read = (one: ObjectContent): VmFacts => {
-      meanwhile?.note(one);
+      note?.(one);
       return WANTED_OF_VMS.read(one);
     };
     try {
-      const hosts = await this.#client.view(this.#content, 'HostSystem');
+      const [hosts, vms] = await Promise.all([
+        this.#client.view(this.#content, 'HostSystem'),
+        this.#client.view(this.#content, 'VirtualMachine'),
+      ]);
       const host = { properties: HOST_PROPERTIES, read: (one: ObjectContent) => parseHostFacts(hostFacts(one)) };
       for await (const page of this.#pages(hosts.members, host, signal)) yield { hosts: page, vms: [], unread: [] };
-      const vms = await this.#client.view(this.#content, 'VirtualMachine');
       for await (const page of this.#pages(vms.members, { ...WANTED_OF_VMS, read }, signal))
         yield { hosts: [], vms: page, unread: [] };
-      await meanwhile?.settle();
-      for (const { view } of [hosts, vms]) await this.#client.call('DestroyView', [reference('_this', view)]);
+      const destroy = [hosts, vms].map(({ view }) => this.#client.call('DestroyView', [reference('_this', view)]));
+      await Promise.all(destroy);
     } catch (error) {
       throw this.#noticed(error);
     }
@@ -214,7 +217,7 @@ class VsphereSession implements DriverSession {
     return running;
   }
 
-  /** Two pages are under way at once: while one is read, the server is at the next. */
+  /** In their order; some are under way at once. */
   async *#pages<T>(
     members: readonly Moref[],
     wanted: { readonly properties: readonly string[]; readonly read: (one: ObjectContent) => T },

@@ -73,10 +73,14 @@ export function wantedOfDevices(name: string, attributes: Readonly<Record<string
   return UNUSED_OF_DEVICES.has(name) ? 'nothing' : 'all';
 }
 
+export interface Properties {
+  get(name: string): XmlElement | undefined;
+}
+
 /** One object and its properties by name; those that vSphere did not give are absent. */
 export interface ObjectContent {
   readonly moref: Moref;
-  readonly properties: ReadonlyMap<string, XmlElement>;
+  readonly properties: Properties;
 }
 
 /** One of the `objects` of a RetrieveResult. */
@@ -85,14 +89,29 @@ export function objectOf(object: XmlElement): ObjectContent | undefined {
   return moref === undefined ? undefined : { moref, properties: propertiesOf(childrenNamed(object, 'propSet')) };
 }
 
-/** @param sets - `propSet` or `changeSet` elements. */
-export function propertiesOf(sets: readonly XmlElement[]): Map<string, XmlElement> {
-  const properties = new Map<string, XmlElement>();
-  for (const set of sets) {
-    const [name, value] = [textAt(set, 'name'), childAt(set, 'val')];
-    if (name !== undefined && value !== undefined) properties.set(name, value);
+/** A dozen of them, looked through: to make a map of each object's takes longer than to ask all of it. */
+class PropertyList implements Properties {
+  readonly #names: string[] = [];
+  readonly #values: XmlElement[] = [];
+
+  constructor(sets: readonly XmlElement[]) {
+    for (const set of sets) {
+      const name = textAt(set, 'name');
+      const value = childAt(set, 'val');
+      if (name === undefined || value === undefined) continue;
+      this.#names.push(name);
+      this.#values.push(value);
+    }
   }
-  return properties;
+
+  get(name: string): XmlElement | undefined {
+    return this.#values[this.#names.indexOf(name)];
+  }
+}
+
+/** @param sets - `propSet` or `changeSet` elements. */
+export function propertiesOf(sets: readonly XmlElement[]): Properties {
+  return new PropertyList(sets);
 }
 
 const POWER: Readonly<Record<string, PowerState>> = { poweredOn: 'running', poweredOff: 'off', suspended: 'suspended' };
@@ -105,6 +124,7 @@ export function powerOf(value: string | undefined): PowerState {
 export function vmFacts({ moref, properties }: ObjectContent): Record<keyof VmFacts, unknown> {
   const text = (name: string): string | null => properties.get(name)?.text || null;
   const devices = childrenNamed(properties.get('config.hardware.device'), 'VirtualDevice');
+  const types = devices.map(typeOf);
   const created = Date.parse(text('config.createDate') ?? '');
   const memoryMib = number(text('summary.config.memorySizeMB'));
   return {
@@ -115,7 +135,7 @@ export function vmFacts({ moref, properties }: ObjectContent): Record<keyof VmFa
     hostId: morefOf(properties.get('runtime.host'))?.id ?? text('runtime.host'),
     vcpus: number(text('summary.config.numCpu')),
     memoryBytes: memoryMib === null ? null : memoryMib * 1024 * 1024,
-    disks: devices.filter((device) => typeOf(device) === 'VirtualDisk').map(diskOf),
+    disks: devices.flatMap((device, at) => (types[at] === 'VirtualDisk' ? [diskOf(device)] : [])),
     nics: nicsOf(devices, properties.get('guest.net')),
     guestOs: text('config.guestFullName'),
     firmware: text('config.firmware') === 'efi' ? 'uefi' : text('config.firmware') === 'bios' ? 'bios' : null,
@@ -123,7 +143,7 @@ export function vmFacts({ moref, properties }: ObjectContent): Record<keyof VmFa
     tags: text('config.template') === 'true' ? ['template'] : [],
     // vCenter says 1970 for VMs that are older than the property.
     createdAtMs: Number.isFinite(created) && created > 0 ? created : null,
-    virtualization: virtualizationOf(devices),
+    virtualization: virtualizationOf(types),
   };
 }
 
@@ -137,8 +157,11 @@ function number(text: string | null): number | null {
   return Number.isFinite(value) ? value : null;
 }
 
+/** Without the prefix of its namespace. */
 function typeOf(device: XmlElement): string {
-  return (device.attributes['type'] ?? '').replace(/^.*:/, '');
+  const type = device.attributes['type'] ?? '';
+  const colon = type.indexOf(':');
+  return colon < 0 ? type : type.slice(colon + 1);
 }
 
 function diskOf(disk: XmlElement): VmFacts['disks'][number] {
@@ -175,23 +198,24 @@ function nicsOf(devices: readonly XmlElement[], guestNet: XmlElement | undefined
   });
 }
 
+const MODELS: ReadonlyMap<string, string> = new Map([
+  ['VirtualVmxnet3', 'network:vmxnet3'],
+  ['VirtualVmxnet2', 'network:vmxnet2'],
+  ['VirtualE1000', 'network:e1000'],
+  ['VirtualE1000e', 'network:e1000e'],
+  ['VirtualPCNet32', 'network:pcnet32'],
+  ['ParaVirtualSCSIController', 'scsi:pvscsi'],
+  ['VirtualLsiLogicController', 'scsi:lsilogic'],
+  ['VirtualLsiLogicSASController', 'scsi:lsisas'],
+  ['VirtualBusLogicController', 'scsi:buslogic'],
+  ['VirtualAHCIController', 'disk:sata'],
+  ['VirtualIDEController', 'disk:ide'],
+  ['VirtualNVMEController', 'disk:nvme'],
+]);
+
 /** VMware's own devices need VMware's drivers in the guest; the others imitate hardware. */
-function virtualizationOf(devices: readonly XmlElement[]): Virtualization {
-  const known: Readonly<Record<string, string>> = {
-    VirtualVmxnet3: 'network:vmxnet3',
-    VirtualVmxnet2: 'network:vmxnet2',
-    VirtualE1000: 'network:e1000',
-    VirtualE1000e: 'network:e1000e',
-    VirtualPCNet32: 'network:pcnet32',
-    ParaVirtualSCSIController: 'scsi:pvscsi',
-    VirtualLsiLogicController: 'scsi:lsilogic',
-    VirtualLsiLogicSASController: 'scsi:lsisas',
-    VirtualBusLogicController: 'scsi:buslogic',
-    VirtualAHCIController: 'disk:sata',
-    VirtualIDEController: 'disk:ide',
-    VirtualNVMEController: 'disk:nvme',
-  };
-  const models = [...new Set(devices.flatMap((device) => known[typeOf(device)] ?? []))].sort();
+function virtualizationOf(types: readonly string[]): Virtualization {
+  const models = [...new Set(types.flatMap((type) => MODELS.get(type) ?? []))].sort();
   const paravirtual = models.filter((model) => /vmxnet|pvscsi/.test(model));
   return {
     mode: paravirtual.length > 0 ? 'virtio' : 'full',

@@ -2,8 +2,8 @@
  * What changes among VMs, by WaitForUpdatesEx on a collector of its own. A few properties are watched; of a VM in which one changes
  * all is read.
  *
- * The server's first answer is how everything stands, and takes it as long as a fifth of a look. A look may go on meanwhile: what it
- * saw is compared with that answer, and whoever is otherwise is read once more, so that no change falls between the two.
+ * The server's first answer is how everything stands, and takes it as long as a fifth of a look: the first look does not wait for it.
+ * What that look saw is compared with the answer, and whoever is otherwise is read once more, so that no change falls between the two.
  */
 import { BerthError } from '#base';
 import type { VmChange } from '../../driver.ts';
@@ -54,7 +54,8 @@ export interface WatchParts {
 
 export class VsphereWatch {
   readonly #parts: WatchParts;
-  #beginning: { readonly stood: Promise<Watched>; readonly onChange: OnChange } | undefined;
+  /** How VMs stood in the last look, until the watch has begun. */
+  #seen: Watched | 'begun' | undefined;
 
   constructor(parts: WatchParts) {
     this.#parts = parts;
@@ -62,14 +63,10 @@ export class VsphereWatch {
 
   /** See EventFacet. */
   async begin(onChange: OnChange): Promise<() => Promise<void>> {
-    const begun = this.#begun();
-    const stood = begun.then((beginning) => beginning.stood);
-    // A look that does not come to its end does not ask.
-    stood.catch(() => {});
-    this.#beginning = { stood, onChange };
-    const { collector, version } = await begun;
-    // A look that begins from here on is newer than the first answer.
-    this.#beginning = undefined;
+    const { collector, version, stood } = await this.#begun();
+    const seen = this.#seen;
+    this.#seen = 'begun';
+    if (seen instanceof Map) await this.#settle(differing(stood, seen), onChange);
     let isStopped = false;
     const listen = async (from: string): Promise<void> => {
       for (let known = from; !isStopped && !this.#parts.isOver(); ) {
@@ -88,20 +85,13 @@ export class VsphereWatch {
     };
   }
 
-  /** Where a watch is beginning just now: `note` takes what a look reads, `settle` tells at its end what it missed. */
-  duringLook(): { readonly note: (one: ObjectContent) => void; readonly settle: () => Promise<void> } | undefined {
-    const beginning = this.#beginning;
-    if (beginning === undefined) return undefined;
+  /** What a look is to tell of each VM that it reads while there is no watch; undefined when there is one. */
+  beforeIt(): ((one: ObjectContent) => void) | undefined {
+    if (this.#seen === 'begun') return undefined;
+    // Of several looks the last one counts.
     const seen: Watched = new Map();
-    return {
-      note: (one) => void seen.set(one.moref.id, watchedOf(one)),
-      settle: async () => {
-        const stood = await beginning.stood;
-        const ids = differing(stood, seen);
-        const found = await this.#tellAnew(ids, beginning.onChange);
-        for (const nativeId of ids) if (!found.has(nativeId)) beginning.onChange({ kind: 'gone', nativeId });
-      },
-    };
+    this.#seen = seen;
+    return (one) => void seen.set(one.moref.id, watchedOf(one));
   }
 
   async #begun(): Promise<Beginning> {
@@ -158,18 +148,23 @@ export class VsphereWatch {
       if (power !== undefined) onChange({ kind: 'power', nativeId: moref.id, powerState: powerOf(power) });
       changed.add(moref.id);
     }
-    await this.#tellAnew([...changed], onChange);
+    await this.#tellAnew([...changed], (vm) => onChange({ kind: 'seen', vm }));
+  }
+
+  async #settle(ids: readonly string[], onChange: OnChange): Promise<void> {
+    const found = await this.#tellAnew(ids, (vm) => onChange({ kind: 'seen', vm, isCompared: true }));
+    for (const nativeId of ids) if (!found.has(nativeId)) onChange({ kind: 'gone', nativeId, isCompared: true });
   }
 
   /** All of each of these VMs. @returns who was there */
-  async #tellAnew(ids: readonly string[], onChange: OnChange): Promise<ReadonlySet<string>> {
+  async #tellAnew(ids: readonly string[], tell: (vm: VmFacts) => void): Promise<ReadonlySet<string>> {
     const { client, content } = this.#parts;
     const found = new Set<string>();
     for (let from = 0; from < ids.length; from += PAGE_OBJECTS) {
       const asked = ids.slice(from, from + PAGE_OBJECTS).map((id) => ({ type: 'VirtualMachine', id }));
       for (const vm of await client.retrieve(content.propertyCollector, asked, WANTED_OF_VMS)) {
         found.add(vm.nativeId);
-        onChange({ kind: 'seen', vm });
+        tell(vm);
       }
     }
     return found;

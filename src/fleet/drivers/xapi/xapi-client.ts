@@ -8,7 +8,14 @@
  */
 import * as v from 'valibot';
 import { BerthError } from '#base';
-import { type HttpsConnections, httpRequest, httpsConnections, startTimer } from '#platform';
+import {
+  type HttpResponse,
+  type HttpsConnections,
+  httpRequest,
+  httpsConnections,
+  readWhole,
+  startTimer,
+} from '#platform';
 import { meaningOf } from './failures.ts';
 
 /** A VM's record has some 5 KB, a template's too; a pool of 64 hosts has a few thousand of both. */
@@ -106,18 +113,12 @@ export class XapiClient {
     }
   }
 
-  async #textOf(body: AsyncIterable<unknown> & { destroy(): void }, what: string): Promise<string> {
-    const chunks: Buffer[] = [];
-    let size = 0;
-    for await (const chunk of body) {
-      size += (chunk as Buffer).length;
-      if (size > MOST_ANSWER_BYTES) {
-        const text = `the answer to ${what} has more than ${MOST_ANSWER_BYTES} bytes`;
-        throw new BerthError('exhausted', 'xapi.too_large', text);
-      }
-      chunks.push(chunk as Buffer);
-    }
-    return Buffer.concat(chunks).toString('utf8');
+  async #textOf(body: HttpResponse['body'], what: string): Promise<string> {
+    const tooLarge = (): BerthError => {
+      const text = `the answer to ${what} has more than ${MOST_ANSWER_BYTES} bytes`;
+      return new BerthError('exhausted', 'xapi.too_large', text);
+    };
+    return (await readWhole(body, { mostBytes: MOST_ANSWER_BYTES, tooLarge })).toString('utf8');
   }
 
   /** A body that breaks off is told by its stream, in Node's words. */
