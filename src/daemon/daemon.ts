@@ -27,6 +27,7 @@ import { type Installation, identifyHost } from '#setup';
 import { EmptyDisks, Volumes } from '#storage';
 import { lockFolder, openRecordStore, type RecordStore } from '#store';
 import { publishBootFiles, sweepBootFiles } from './boot-files.ts';
+import { FleetMetrics } from './fleet-metrics.ts';
 import { DaemonMetrics } from './metrics.ts';
 import { costMetrics } from './money/cost-metrics.ts';
 import { MoneyDesk } from './money/desk.ts';
@@ -145,7 +146,11 @@ export async function startDaemon(
     volumes,
     events,
     accelerator: () => accelerators.summary(),
-    metrics: () => [...metrics.collect({ engine, counters, templates, startedAtMs }), ...costMetrics(money.summary)],
+    metrics: () => [
+      ...metrics.collect({ engine, counters, templates, startedAtMs }),
+      ...fleetMetrics.collect(nowMs()),
+      ...costMetrics(money.summary),
+    ],
     log,
     facts: {
       ...hostFacts(),
@@ -176,6 +181,7 @@ export async function startDaemon(
     keeping: { retention, neededMonths: (months) => money.neededMonths(months) },
     log,
   });
+  const fleetMetrics = new FleetMetrics(fleet);
   fleet.ensureSource({ name: 'berth', url: OWN_URL, allowPower: true });
   const money = await MoneyDesk.open({
     folder: moneyFolder,

@@ -10,6 +10,7 @@ import { after, before, test } from 'node:test';
 import { findProcesses, runProcess } from '#platform';
 import { startTestDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { type RunningLibvirt, startLibvirt, writeDomain } from '../harness/libvirt.ts';
+import { figuresOf } from '../harness/metrics.ts';
 import { createVm, eventually, startVm } from '../harness/vm-client.ts';
 
 const BERTH = new URL('../../berth', import.meta.url).pathname;
@@ -179,6 +180,31 @@ test('the parts of every host are the whole host: what its VMs used, what it nee
   const own = hours.filter((hour) => hour.source === 'berth');
   assert.ok(sumOf(own, 'used') > 0n && sumOf(own, 'overhead') > 0n && sumOf(own, 'idle') > 0n);
   assert.ok(own.some((hour) => BigInt(hour.memoryKibMs.overhead) > 0n));
+});
+
+test('metrics tell the same of hosts, and which sources answer with how many VMs', async () => {
+  const ofParts = (hours: readonly HostHour[], ...parts: ('used' | 'overhead' | 'idle' | 'unknown')[]): number =>
+    Number(parts.reduce((total, part) => total + sumOf(hours, part), 0n)) / 1e9;
+  const ofLab = async () => (await utilization()).filter((hour) => hour.source === 'lab');
+  const earlier = await ofLab();
+  const figures = await figuresOf(daemon);
+  const later = await ofLab();
+  const host = earlier[0]?.host ?? '';
+  const told = (part: string) => figures('berth_host_cpu_seconds', { source: 'lab', host, part });
+  assert.ok(told('used') >= ofParts(earlier, 'used') && told('used') <= ofParts(later, 'used'));
+  const all = told('used') + told('overhead') + told('idle') + told('unknown');
+  const whole = ['used', 'overhead', 'idle', 'unknown'] as const;
+  assert.ok(all > 0 && all >= ofParts(earlier, ...whole) - 1e-3 && all <= ofParts(later, ...whole) + 1e-3);
+  assert.ok(figures('berth_host_memory_byte_seconds', { source: 'lab', host, part: 'used' }) > 0);
+  assert.equal(figures('berth_source_up', { source: 'lab', driver: 'libvirt' }), 1);
+  assert.ok(Date.now() / 1000 - figures('berth_source_seen_time_seconds', { source: 'lab' }) < 3_600);
+  const { body } = await daemon.call('GET', '/berth/v1/fleet/vms?limit=1000');
+  const vms = (body as { items: readonly { source: string; facts: { powerState: string } }[] }).items;
+  for (const source of ['lab', 'berth'])
+    assert.equal(figures('berth_source_vms', { source }), vms.filter((vm) => vm.source === source).length);
+  const running = vms.filter((vm) => vm.facts.powerState === 'running').length;
+  assert.ok(running > 0);
+  assert.equal(figures('berth_fleet_vms', { state: 'running' }), running);
 });
 
 test('a host’s own time is counted whole: no second twice, none lost, whenever the daemon is killed', async () => {

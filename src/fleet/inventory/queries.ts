@@ -285,6 +285,20 @@ export class FleetQueries {
     );
   }
 
+  /** Out of an index, as the next one: a million VMs in some tens of milliseconds. */
+  vmsBySource(): readonly { readonly source: string; readonly vms: number }[] {
+    return this.#database.all(
+      `SELECT source.name AS source, (SELECT COUNT(*) FROM sighting WHERE source_id = source.id AND gone_ms IS NULL) AS vms
+       FROM source WHERE source.removed_ms IS NULL ORDER BY source.name`,
+    );
+  }
+
+  vmsByState(): readonly { readonly state: string; readonly vms: number }[] {
+    return this.#database.all(
+      'SELECT power_state AS state, COUNT(*) AS vms FROM vm WHERE gone_ms IS NULL GROUP BY power_state ORDER BY 1',
+    );
+  }
+
   sightings(vmId: number): readonly SightingListing[] {
     const rows = this.#database.all<{
       source: string;
