@@ -6,7 +6,6 @@ import { Exact, sumOf } from '../exact.ts';
 import { loadRateCard } from '../rate-card/parse-card.ts';
 import { rate } from '../rating/rate.ts';
 import { UsageReader } from '../usage/usage-file.ts';
-import { CHECK_FUNCTIONS } from './check-functions.ts';
 import { BERTH_CRITERIA, FOCUS_VERSIONS, type FocusVersion, focusColumns } from './columns.ts';
 import { type FocusCharge, type FocusTable, focusTable } from './focus-rows.ts';
 import { focusMetadata } from './metadata.ts';
@@ -210,7 +209,6 @@ test('a published model is run as it is: composites, dependencies, what it canno
     'failed failed not_checked not_checked not_applicable contradictory contradictory passed not_checked',
   );
   assert.throws(() => readModel('{"ModelRules":[]}', 'm'), { code: 'focus.model' });
-  assert.equal(CHECK_FUNCTIONS.length, 22);
 });
 
 test('the parts of a composite hold under its condition and for its capability only', () => {
