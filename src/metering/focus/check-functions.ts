@@ -114,8 +114,6 @@ const MAKERS: Readonly<Record<string, Maker>> = {
   },
 };
 
-export const CHECK_FUNCTIONS = Object.keys(MAKERS);
-
 /** @throws UnknownCheck */
 export function rowTest(check: Check, scene: CheckScene): RowTest {
   const { CheckFunction = '' } = check;

@@ -290,3 +290,18 @@ test('a file that is no model says which of its rules is wrong', () => {
     /m\.json is no FOCUS rule model: ModelRules\.odd\..*Requirement\.Value/,
   );
 });
+
+test('a rule that is known to be wrong is named, and run again once it says something else', () => {
+  const zero = is('EffectiveCost', 0);
+  const purchase = is('ChargeCategory', 'Purchase');
+  const table = { columns: ['ChargeCategory', 'EffectiveCost'], rows: [['Purchase', '12']] };
+  const statusOf = (id: string, condition: object): string | undefined =>
+    statusesOf({ [id]: { requirement: zero, condition } }, table)[id];
+  assert.equal(statusOf('EffectiveCost-C-005-C', purchase), 'defective');
+  assert.equal(statusOf('CAU-EffectiveCost-C-005-C', purchase), 'defective');
+  assert.equal(statusOf('EffectiveCost-C-005-C', all(purchase, isNot('EffectiveCost', null))), 'failed');
+  assert.equal(statusOf('EffectiveCost-C-006-C', purchase), 'failed');
+  const whole = { requirement: all(part('EffectiveCost-C-005-C')) };
+  const rules = { whole, 'EffectiveCost-C-005-C': { requirement: zero, condition: purchase } };
+  assert.equal(statusesOf(rules, table)['whole'], 'defective');
+});

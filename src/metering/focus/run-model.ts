@@ -1,5 +1,6 @@
 /** Runs a rule model over a table. Pure. */
 import { rowTest } from './check-functions.ts';
+import { isKnownDefect } from './known-defects.ts';
 import type { Check, ModelRule, RuleModel } from './model.ts';
 import { contradictions, inheritance, isCheck, rulesInForce } from './model-structure.ts';
 import { type CheckScene, type Row, UnknownCheck } from './row-test.ts';
@@ -13,9 +14,16 @@ export interface CheckedTable {
  * `failed` for a MUST, `warned` for a SHOULD. `not_applicable`: for a capability that was not declared, a column that is
  * not there or another dataset, or no longer in force. `not_checked`: the model says itself that no program can (Dynamic,
  * MAY), or its check is unknown. `contradictory`: another rule demands the opposite under the same condition, so that
- * nothing could pass both. A rule made of others is what they are: passed takes at least one that did.
+ * nothing could pass both. `defective`: known to say something else than the specification. A rule made of others is what they are: passed takes at least one that did.
  */
-export type RuleStatus = 'passed' | 'failed' | 'warned' | 'not_applicable' | 'not_checked' | 'contradictory';
+export type RuleStatus =
+  | 'passed'
+  | 'failed'
+  | 'warned'
+  | 'not_applicable'
+  | 'not_checked'
+  | 'contradictory'
+  | 'defective';
 
 export interface RuleVerdict {
   readonly rule: string;
@@ -85,6 +93,7 @@ export function runModel(model: RuleModel, table: CheckedTable, criteria: readon
       return plain('not_applicable');
     if (contradictory.has(id)) return plain('contradictory');
     if (columnsOf(Requirement).some((name) => !places.has(name))) return plain('not_applicable');
+    if (isKnownDefect(id, rule)) return plain('defective');
     const isAdvice = /^(SHOULD|RECOMMENDED|NOT RECOMMENDED)/.test(Keyword);
     const bad = isAdvice ? 'warned' : 'failed';
     if (isOfTable(Requirement)) {
@@ -107,7 +116,7 @@ export function runModel(model: RuleModel, table: CheckedTable, criteria: readon
   return { model: model.name, verdicts, isConformant: verdicts.every((one) => one.status !== 'failed') };
 }
 
-const UNDECIDED = ['contradictory', 'not_checked', 'not_applicable'] as const;
+const UNDECIDED = ['contradictory', 'defective', 'not_checked', 'not_applicable'] as const;
 
 /** Advice that was not followed does not fail a whole. */
 function allOf(statuses: readonly RuleStatus[]): RuleStatus {
@@ -118,9 +127,8 @@ function allOf(statuses: readonly RuleStatus[]): RuleStatus {
 
 function anyOf(statuses: readonly RuleStatus[]): RuleStatus {
   if (statuses.includes('passed') || statuses.includes('warned')) return 'passed';
-  if (statuses.includes('contradictory')) return 'contradictory';
-  if (statuses.includes('not_checked')) return 'not_checked';
-  return statuses.includes('failed') ? 'failed' : 'not_applicable';
+  const open = UNDECIDED.find((one) => one !== 'not_applicable' && statuses.includes(one));
+  return open ?? (statuses.includes('failed') ? 'failed' : 'not_applicable');
 }
 
 /** Checks that are not about rows hold (or not) also for a table without any. */
