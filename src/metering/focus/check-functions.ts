@@ -28,12 +28,15 @@ function isValue({ ColumnName, Value = null }: Check): RowTest {
   return (row) => numberOf(row(column) ?? '')?.equals(amount) ?? false;
 }
 
-/** Of two columns that are both there: null equals null alone. */
+/** Of two columns, null equal to null alone; one that is not in the table is neither the same nor another. */
 const comparison =
   (test: (a: string | null, b: string | null) => boolean): Maker =>
   ({ ColumnAName, ColumnBName }) => {
     const [a, b] = [named(ColumnAName), named(ColumnBName)];
-    return (row) => test(row(a) ?? null, row(b) ?? null);
+    return (row) => {
+      const [left, right] = [row(a), row(b)];
+      return left !== undefined && right !== undefined && test(left, right);
+    };
   };
 const isSame = comparison(same);
 const isOther = comparison((a, b) => !same(a, b));

@@ -247,6 +247,15 @@ test('every check of a path in JSON tells right from wrong', () => {
   }
 });
 
+test('a condition that compares with a column that is not there does not hold', () => {
+  const condition = { CheckFunction: 'CheckNotSameValue', ColumnAName: 'Seller', ColumnBName: 'Issuer' };
+  const rules = { free: { requirement: is('Cost', 0), condition } };
+  const of = (columns: string[], row: (string | null)[]): unknown =>
+    statusesOf(rules, { columns, rows: [row] })['free'];
+  assert.equal(of(['Cost', 'Issuer'], ['1', 'x']), 'passed');
+  assert.equal(of(['Cost', 'Issuer', 'Seller'], ['1', 'x', null]), 'failed');
+});
+
 test('bounds, ends, repetitions and comparisons of columns are checked', () => {
   const cases: readonly [object, string, string][] = [
     [{ CheckFunction: 'CheckGreaterThanValue', Value: 0 }, '0.1', '0'],
