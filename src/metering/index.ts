@@ -5,7 +5,7 @@ export { focusMetadata } from './focus/metadata.ts';
 export { readModel } from './focus/model.ts';
 export { readCsv } from './focus/read-csv.ts';
 export { berthModel } from './focus/rules.ts';
-export { type ModelVerdict, runModel } from './focus/run-model.ts';
+export { type ModelVerdict, type RuleVerdict, runModel } from './focus/run-model.ts';
 export { focusCsv, focusJson, focusParquet } from './focus/write-table.ts';
 export { readCharge, writeCharge } from './ledger/charge-document.ts';
 export type { Ledger } from './ledger/ledger.ts';

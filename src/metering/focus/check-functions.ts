@@ -4,50 +4,66 @@
  * Where the validator's own functions are known to be wrong this follows the specification: text may hold any printable
  * character, not ASCII alone; a number has no `+`; a time ends in `Z`; a decimal value is really looked at.
  */
-import { Exact } from '../exact.ts';
 import { minorDecimalsOf } from '../rate-card/currencies.ts';
+import { isFlatObject, JSON_MAKERS } from './json-checks.ts';
 import type { Check } from './model.ts';
-
-/** A row by column name; `undefined` when there is no such column. */
-export type Row = (column: string) => string | null | undefined;
-export type RowTest = (row: Row) => boolean;
-
-/** What a function may need beside the row. */
-export interface CheckScene {
-  hasColumn(name: string): boolean;
-  readonly rows: readonly Row[];
-  /** Whether another rule of the model passed; undefined when it does not apply. */
-  ruleHolds(id: string): boolean | undefined;
-}
-
-export class UnknownCheck extends Error {}
-
-type Maker = (check: Check, scene: CheckScene) => RowTest;
+import { type CheckScene, type Maker, named, numberOf, onValue, type RowTest, UNIT, UnknownCheck } from './row-test.ts';
 
 const NUMBER = /^-?\d+(\.\d+)?([eE]-?\d+)?$/;
 const TIME = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$/;
-/** `GiB-Hours`, `Requests`, `GB/Hour`, `1000 Requests`. @source FOCUS 1.2, attribute Unit Format */
-const UNIT =
-  /^(\d+ )?[A-Za-z0-9%]+( [A-Za-z0-9]+)*(-(Years?|Months?|Weeks?|Days?|Hours?|Minutes?|Seconds?))?(\/[A-Za-z0-9]+)?$/;
 /** Control characters, which no name or tag has a use for. */
 const UNPRINTABLE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/;
 
-/** Of a value that is there: null passes, other rules say where it may not be. */
-const onValue =
-  (test: (value: string) => boolean): Maker =>
-  ({ ColumnName = '' }) =>
-  (row) => {
-    const value = row(ColumnName);
-    return value == null || test(value);
-  };
 const isNumber = (value: string): boolean => NUMBER.test(value);
 const isTime = (value: string): boolean =>
   TIME.test(value) && new Date(value).toISOString().startsWith(value.slice(0, 19));
 const same = (a: string | null | undefined, b: string | null | undefined): boolean => (a ?? null) === (b ?? null);
 
+/** Whether a cell is the wanted value: of a number it is the amount that counts, `0.00` is 0. */
+function isValue({ ColumnName, Value = null }: Check): RowTest {
+  const column = named(ColumnName);
+  const wanted = Value === null ? null : String(Value);
+  const amount = typeof Value === 'number' ? numberOf(String(Value)) : undefined;
+  if (amount === undefined) return (row) => same(row(column), wanted);
+  return (row) => numberOf(row(column) ?? '')?.equals(amount) ?? false;
+}
+
+/** Of two columns, null equal to null alone; one that is not in the table is neither the same nor another. */
+const comparison =
+  (test: (a: string | null, b: string | null) => boolean): Maker =>
+  ({ ColumnAName, ColumnBName }) => {
+    const [a, b] = [named(ColumnAName), named(ColumnBName)];
+    return (row) => {
+      const [left, right] = [row(a), row(b)];
+      return left !== undefined && right !== undefined && test(left, right);
+    };
+  };
+const isSame = comparison(same);
+const isOther = comparison((a, b) => !same(a, b));
+const COMPARATORS: Readonly<Record<string, Maker>> = {
+  '=': isSame,
+  '!=': isOther,
+  equals_column: isSame,
+  not_equals_column: isOther,
+};
+
+/** A number against a fixed one; what is no number is beside the bound. */
+const bound =
+  (test: (order: number) => boolean): Maker =>
+  (check, scene) => {
+    const limit = numberOf(String(check.Value ?? 0));
+    if (limit === undefined) throw new UnknownCheck(`the bound ${check.Value}`);
+    const isWithin = (value: string): boolean => {
+      const amount = numberOf(value);
+      return amount !== undefined && test(amount.compare(limit));
+    };
+    return onValue(isWithin)(check, scene);
+  };
+
 const MAKERS: Readonly<Record<string, Maker>> = {
-  ColumnPresent: ({ ColumnName = '' }, scene) => {
-    const isThere = scene.hasColumn(ColumnName);
+  ...JSON_MAKERS,
+  ColumnPresent: ({ ColumnName }, scene) => {
+    const isThere = scene.hasColumn(named(ColumnName));
     return () => isThere;
   },
   TypeString: onValue((value) => value !== ''),
@@ -61,26 +77,23 @@ const MAKERS: Readonly<Record<string, Maker>> = {
   FormatUnit: onValue((value) => UNIT.test(value)),
   FormatKeyValue: onValue(isFlatObject),
   CheckDecimalValue: onValue(isNumber),
-  CheckValue: ({ ColumnName = '', Value = null }) => {
-    const wanted = Value === null ? null : String(Value);
-    return (row) => same(row(ColumnName), wanted);
+  CheckValue: isValue,
+  CheckNotValue: (check) => {
+    const isIt = isValue(check);
+    return (row) => !isIt(row);
   },
-  CheckNotValue: ({ ColumnName = '', Value = null }) => {
-    const unwanted = Value === null ? null : String(Value);
-    return (row) => !same(row(ColumnName), unwanted);
+  CheckSameValue: isSame,
+  CheckNotSameValue: isOther,
+  CheckColumnComparison: (check, scene) => {
+    const maker = COMPARATORS[check.Comparator ?? ''];
+    if (maker === undefined) throw new UnknownCheck(`the comparator ${check.Comparator}`);
+    return maker(check, scene);
   },
-  CheckSameValue:
-    ({ ColumnAName = '', ColumnBName = '' }) =>
-    (row) =>
-      same(row(ColumnAName), row(ColumnBName)),
-  CheckNotSameValue:
-    ({ ColumnAName = '', ColumnBName = '' }) =>
-    (row) =>
-      !same(row(ColumnAName), row(ColumnBName)),
-  CheckGreaterOrEqualThanValue: ({ Value, ...check }, scene) => {
-    const least = Exact.from(String(Value ?? 0));
-    return onValue((value) => (numberOf(value)?.compare(least) ?? -1) >= 0)(check, scene);
-  },
+  CheckGreaterOrEqualThanValue: bound((order) => order >= 0),
+  CheckGreaterThanValue: bound((order) => order > 0),
+  CheckLessOrEqualThanValue: bound((order) => order <= 0),
+  CheckStringEndsWith: onValue((value, { Value }) => value.endsWith(String(Value ?? ''))),
+  CheckNoDuplicates: noDuplicates,
   CheckDistinctCount: distinctCount,
   ColumnByColumnEqualsColumnValue:
     ({ ColumnAName = '', ColumnBName = '', ResultColumnName = '' }) =>
@@ -104,14 +117,23 @@ const MAKERS: Readonly<Record<string, Maker>> = {
   },
 };
 
-export const CHECK_FUNCTIONS = Object.keys(MAKERS);
-
 /** @throws UnknownCheck */
 export function rowTest(check: Check, scene: CheckScene): RowTest {
   const { CheckFunction = '' } = check;
   const maker = Object.hasOwn(MAKERS, CheckFunction) ? MAKERS[CheckFunction] : undefined;
   if (maker === undefined) throw new UnknownCheck(CheckFunction);
   return maker(check, scene);
+}
+
+/** Rows that share their value with another one fail. */
+function noDuplicates({ ColumnName }: Check, scene: CheckScene): RowTest {
+  const column = named(ColumnName);
+  const counts = new Map<string, number>();
+  for (const row of scene.rows) {
+    const value = row(column);
+    if (value != null) counts.set(value, (counts.get(value) ?? 0) + 1);
+  }
+  return (row) => (counts.get(row(column) ?? '') ?? 0) < 2;
 }
 
 /** For each value of A exactly so many values of B. */
@@ -128,24 +150,4 @@ function distinctCount({ ColumnAName = '', ColumnBName = '', ExpectedCount = 1 }
     const a = row(ColumnAName);
     return a == null || found.get(a)?.size === ExpectedCount;
   };
-}
-
-function isFlatObject(value: string): boolean {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(value);
-  } catch {
-    return false;
-  }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return false;
-  return Object.values(parsed).every((one) => one === null || typeof one !== 'object');
-}
-
-/** Plain or with an exponent of a sane size. */
-function numberOf(text: string): Exact | undefined {
-  const [, digits = '', exponent] = /^(-?\d+(?:\.\d+)?)(?:[eE](-?\d{1,2}))?$/.exec(text) ?? [];
-  const value = Exact.parse(digits.length > 80 ? '' : digits);
-  if (value === undefined || exponent === undefined) return value;
-  const power = Exact.of(10n ** BigInt(Math.abs(Number(exponent))));
-  return exponent.startsWith('-') ? value.over(power) : value.times(power);
 }

@@ -1,4 +1,6 @@
 /** Charges as rows of FOCUS's Cost and Usage dataset. Pure. */
+import { Exact } from '../exact.ts';
+import type { Allocation, Charge } from '../rating/charge.ts';
 import type { ReportedCharge } from '../reports/report.ts';
 import { monthSpan } from '../usage/time-cuts.ts';
 import { CUSTOM_COLUMNS, type FocusVersion, focusColumns } from './columns.ts';
@@ -13,7 +15,7 @@ export interface FocusTable {
 export interface FocusIssuer {
   readonly name: string;
   readonly accountId: string;
-  readonly accountName: string | undefined;
+  readonly accountName: string;
 }
 
 /** A charge and where it is booked; `invoiceId` once that month is closed. */
@@ -28,7 +30,12 @@ export function focusTable(charges: readonly FocusCharge[], issuer: FocusIssuer,
     ...CUSTOM_COLUMNS.map((name) => ({ name, type: 'String' as const })),
   ];
   const rows = charges.map((charge) => {
-    const values = { ...whatIsCharged(charge, version), ...whoCharges(charge, issuer), ...amounts(charge) };
+    const values = {
+      ...whatIsCharged(charge, version),
+      ...whoCharges(charge, issuer),
+      ...forWhom(charge, version),
+      ...amounts(charge),
+    };
     return columns.map(({ name }) => values[name] ?? null);
   });
   return { columns, rows };
@@ -54,13 +61,13 @@ const COMPUTE: Service = { category: 'Compute', subcategory: 'Virtual Machines',
 const OTHER: Service = { category: 'Other', subcategory: 'Other (Other)', name: 'Fixed Items and Taxes' };
 
 function whatIsCharged({ charge, isCorrection }: FocusCharge, version: FocusVersion): Values {
-  const { subject, category, allocation } = charge;
+  const { subject, category } = charge;
   const service =
     category === 'fixed' || category === 'tax' ? OTHER : (SERVICES[charge.resource?.split(':')[0] ?? ''] ?? COMPUTE);
   const hostId =
     subject.source === undefined || subject.host === undefined ? null : `${subject.source}/${subject.host}`;
-  // From 1.3 on a shared part names the host it is of, and the VM it is for.
-  const isSplit = allocation !== undefined && version !== '1.2';
+  const split = isSplitRow(charge, version) ? charge.allocation : undefined;
+  const isSplit = split !== undefined;
   const isVm = subject.vm !== undefined && !isSplit;
   const tags = Object.keys(subject.tags).length === 0 ? null : JSON.stringify(subject.tags);
   return {
@@ -77,18 +84,33 @@ function whatIsCharged({ charge, isCorrection }: FocusCharge, version: FocusVers
     ResourceName: isVm ? subject.vmName : subject.host,
     ResourceType: isVm ? 'Virtual Machine' : hostId === null ? null : 'Host',
     Tags: isSplit ? null : tags,
-    AllocatedMethodId: isSplit ? allocation.method : null,
-    AllocatedMethodDetails: isSplit
-      ? `{"Elements":[{"AllocatedRatio":${allocation.ratio},"UsageUnit":"${charge.focusUnit ?? ''}"}]}`
-      : null,
+    AllocatedMethodId: split?.method,
+    // A number with all its digits: JSON.stringify knows none such.
+    AllocatedMethodDetails: split && `{"Elements":[{"AllocatedRatio":${Exact.from(split.ratio)}}]}`,
     AllocatedResourceId: isSplit ? subject.vm : null,
-    AllocatedResourceName: isSplit ? subject.vmName : null,
+    AllocatedResourceName: isSplit ? (subject.vmName ?? subject.vm) : null,
     AllocatedTags: isSplit ? tags : null,
     x_BerthBasis: charge.basis,
     x_BerthCategory: category,
     x_BerthHost: subject.host,
     x_BerthOwner: subject.owner,
+    x_BerthProject: subject.project,
     x_BerthSource: subject.source,
+  };
+}
+
+/** From 1.3 on a shared part is of the host, as the host's own row would be; the `Allocated` columns say which VM it is for. */
+function isSplitRow(charge: Charge, version: FocusVersion): charge is Charge & { readonly allocation: Allocation } {
+  return charge.allocation !== undefined && version !== '1.2';
+}
+
+/** A host is of no project; whose a part of it is `x_BerthProject` says. */
+function forWhom({ charge, invoiceId }: FocusCharge, version: FocusVersion): Values {
+  const project = isSplitRow(charge, version) ? undefined : charge.subject.project;
+  return {
+    SubAccountId: project,
+    SubAccountName: project,
+    InvoiceDetailId: invoiceId === undefined ? null : `${invoiceId}/${project ?? '-'}`,
   };
 }
 
@@ -100,22 +122,20 @@ function whoCharges({ charge, bookedInto, invoiceId }: FocusCharge, issuer: Focu
     BillingCurrency: charge.currency,
     BillingPeriodStart: timeText(period.startMs / 1000),
     BillingPeriodEnd: timeText(period.endMs / 1000),
-    SubAccountId: charge.subject.project,
-    SubAccountName: charge.subject.project,
     InvoiceId: invoiceId,
-    InvoiceDetailId: invoiceId === undefined ? null : `${invoiceId}/${charge.subject.project ?? '-'}`,
     InvoiceIssuerName: issuer.name,
     ProviderName: issuer.name,
     PublisherName: issuer.name,
     ServiceProviderName: issuer.name,
-    HostProviderName: charge.category === 'tax' ? 'Not Applicable' : issuer.name,
+    // Nobody hosts a tax.
+    HostProviderName: charge.category === 'tax' ? null : issuer.name,
   };
 }
 
 function amounts({ charge }: FocusCharge): Values {
   const cost = charge.cost.toString();
   const costs = { BilledCost: cost, ContractedCost: cost, EffectiveCost: cost, ListCost: cost };
-  const { quantity, unitPrice, item, card, cardVersion } = charge;
+  const { quantity, unitPrice, item, card, step } = charge;
   if (quantity === undefined || unitPrice === undefined) return costs;
   const isUsage = charge.category !== 'fixed';
   const unit = charge.focusUnit ?? null;
@@ -128,8 +148,8 @@ function amounts({ charge }: FocusCharge): Values {
     ConsumedUnit: isUsage ? unit : null,
     SkuId: `${card}/${item}`,
     SkuMeter: charge.resource ?? item,
-    // Steps of a tier are prices of their own.
-    SkuPriceId: `${card}/${item}/${cardVersion}/${unitPrice}`,
+    // Steps of a tier are prices of their own; a price stays itself when it rises.
+    SkuPriceId: step === undefined ? `${card}/${item}` : `${card}/${item}/step-${step}`,
   };
 }
 

@@ -1,4 +1,8 @@
-/** The schema object every export has beside it: which columns there are, and how they are written. Pure. */
+/**
+ * The schema object every export has beside it: which columns there are, and how they are written. Pure.
+ *
+ * @source FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec 8cf43fc1, c23c3687: dataset instance metadata, from 1.3 on
+ */
 import type { FocusVersion } from './columns.ts';
 import type { FocusTable } from './focus-rows.ts';
 
@@ -8,7 +12,16 @@ export interface FocusMetadata {
   readonly CreationDate: string;
   readonly DataGenerator: string;
   readonly DataGeneratorVersion: string;
+  /** Of which instance this is the schema, and what that is; from 1.3 on. */
+  readonly DatasetInstanceId?: string;
+  readonly DatasetInstance?: readonly DatasetInstance[];
   readonly ColumnDefinition: readonly ColumnDefinition[];
+}
+
+interface DatasetInstance {
+  readonly DatasetInstanceId: string;
+  readonly DatasetInstanceName: string;
+  readonly FocusDatasetId: string;
 }
 
 interface ColumnDefinition {
@@ -24,11 +37,11 @@ interface ColumnDefinition {
 /** Decimal digits a Parquet decimal of 16 bytes can hold. @source Parquet format, LogicalTypes: DECIMAL */
 export const MOST_PRECISION = 38;
 
-/** @param making - `at`: when, UTC milliseconds; `generatorVersion`: berth's. */
+/** @param making - `at`: when, UTC milliseconds; `generatorVersion`: berth's; `account`: whose charges these are. */
 export function focusMetadata(
   table: FocusTable,
   version: FocusVersion,
-  making: { readonly at: number; readonly generatorVersion: string },
+  making: { readonly at: number; readonly generatorVersion: string; readonly account: string },
 ): FocusMetadata {
   const definitions = table.columns.map(({ name, type }, index): ColumnDefinition => {
     const values = table.rows.map((row) => row[index]);
@@ -40,12 +53,18 @@ export function focusMetadata(
     return name === 'Tags' ? { ...text, ProviderTagPrefixes: [] } : text;
   });
   const fingerprint = definitions.map((one) => `${one.ColumnName}:${one.DataType}`).join(',');
+  const instance = {
+    DatasetInstanceId: `berth-CostAndUsage-${making.account}`,
+    DatasetInstanceName: `Cost and usage of ${making.account}`,
+    FocusDatasetId: 'CostAndUsage',
+  };
   return {
     SchemaId: `berth-${version}-${checksum(fingerprint)}`,
     FocusVersion: version,
     CreationDate: `${new Date(making.at).toISOString().slice(0, 19)}Z`,
     DataGenerator: 'berth',
     DataGeneratorVersion: making.generatorVersion,
+    ...(version === '1.2' ? {} : { DatasetInstanceId: instance.DatasetInstanceId, DatasetInstance: [instance] }),
     ColumnDefinition: definitions,
   };
 }

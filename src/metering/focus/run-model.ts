@@ -1,6 +1,9 @@
 /** Runs a rule model over a table. Pure. */
-import { type CheckScene, type Row, rowTest, UnknownCheck } from './check-functions.ts';
+import { rowTest } from './check-functions.ts';
+import { isKnownDefect } from './known-defects.ts';
 import type { Check, ModelRule, RuleModel } from './model.ts';
+import { contradictions, inheritance, isCheck, rulesInForce } from './model-structure.ts';
+import { type CheckScene, type Row, UnknownCheck } from './row-test.ts';
 
 export interface CheckedTable {
   readonly columns: readonly string[];
@@ -8,11 +11,19 @@ export interface CheckedTable {
 }
 
 /**
- * `failed` for a MUST, `warned` for a SHOULD. `not_applicable`: for a capability that was not declared, or a column that
- * is not there. `not_checked`: the model says itself that no program can (Dynamic, MAY), or its check is unknown.
- * `contradictory`: another rule demands the opposite under the same condition, so that nothing could pass both.
+ * `failed` for a MUST, `warned` for a SHOULD. `not_applicable`: for a capability that was not declared, a column that is
+ * not there or another dataset, or no longer in force. `not_checked`: the model says itself that no program can (Dynamic,
+ * MAY), or its check is unknown. `contradictory`: another rule demands the opposite under the same condition, so that
+ * nothing could pass both. `defective`: known to say something else than the specification. A rule made of others is what they are: passed takes at least one that did.
  */
-export type RuleStatus = 'passed' | 'failed' | 'warned' | 'not_applicable' | 'not_checked' | 'contradictory';
+export type RuleStatus =
+  | 'passed'
+  | 'failed'
+  | 'warned'
+  | 'not_applicable'
+  | 'not_checked'
+  | 'contradictory'
+  | 'defective';
 
 export interface RuleVerdict {
   readonly rule: string;
@@ -43,6 +54,7 @@ export function runModel(model: RuleModel, table: CheckedTable, criteria: readon
   );
   const contradictory = contradictions(model);
   const inherited = inheritance(model);
+  const inForce = rulesInForce(model);
   const done = new Map<string, RuleVerdict>();
   const open = new Set<string>();
   const verdictOf = (id: string): RuleVerdict | undefined => {
@@ -63,34 +75,38 @@ export function runModel(model: RuleModel, table: CheckedTable, criteria: readon
       return status === 'passed' || status === 'failed' ? status === 'passed' : undefined;
     },
   };
+  const statusOfTable = (check: Check): RuleStatus => {
+    if (check.CheckFunction === 'ColumnPresent') return places.has(check.ColumnName ?? '') ? 'passed' : 'failed';
+    if (check.CheckFunction === 'CheckModelRule') return verdictOf(check.ModelRuleId ?? '')?.status ?? 'not_checked';
+    const statuses = (check.Items ?? []).map(statusOfTable);
+    return check.CheckFunction === 'OR' ? anyOf(statuses) : allOf(statuses);
+  };
   const judge = (id: string, rule: ModelRule): RuleVerdict => {
     const { Requirement, Condition, Keyword, MustSatisfy } = rule.ValidationCriteria;
     const plain = (status: RuleStatus): RuleVerdict => ({ rule: id, status, what: MustSatisfy, failures: 0, rows: [] });
-    if (
-      rule.Status === 'Deprecated' ||
-      rule.Type !== 'Static' ||
-      /^MAY\b/.test(Keyword) ||
-      Requirement.CheckFunction === undefined
-    )
+    if (!inForce.has(id)) return plain('not_applicable');
+    if (rule.Status === 'Deprecated' || rule.Type !== 'Static' || /^(MAY|OPTIONAL)\b/.test(Keyword))
       return plain('not_checked');
+    if (!isCheck(Requirement)) return plain('not_checked');
     const { conditions, criteria: needed } = inherited.get(id) ?? { conditions: [], criteria: [] };
     if ([...rule.ApplicabilityCriteria, ...needed].some((one) => !criteria.includes(one)))
       return plain('not_applicable');
     if (contradictory.has(id)) return plain('contradictory');
     if (columnsOf(Requirement).some((name) => !places.has(name))) return plain('not_applicable');
+    if (isKnownDefect(id, rule)) return plain('defective');
+    const isAdvice = /^(SHOULD|RECOMMENDED|NOT RECOMMENDED)/.test(Keyword);
+    const bad = isAdvice ? 'warned' : 'failed';
+    if (isOfTable(Requirement)) {
+      const status = statusOfTable(Requirement);
+      return status === 'failed' ? { ...plain(bad), failures: 1 } : plain(status);
+    }
     try {
-      const concerns = [Condition, ...conditions].filter((one) => one.CheckFunction !== undefined);
+      const concerns = [Condition, ...conditions].filter(isCheck);
       const isConcerned = rowTest({ CheckFunction: 'AND', Items: concerns }, scene);
       const passes = rowTest(Requirement, scene);
-      const failing = isOfTable(Requirement)
-        ? passes(() => undefined)
-          ? []
-          : [0]
-        : rows.flatMap((row, index) => (isConcerned(row) && !passes(row) ? [index + 1] : []));
+      const failing = rows.flatMap((row, index) => (isConcerned(row) && !passes(row) ? [index + 1] : []));
       if (failing.length === 0) return plain('passed');
-      const status = /^(SHOULD|RECOMMENDED)/.test(Keyword) ? 'warned' : 'failed';
-      const shown = failing.filter((row) => row > 0).slice(0, SHOWN_ROWS);
-      return { ...plain(status), failures: failing.length, rows: shown };
+      return { ...plain(bad), failures: failing.length, rows: failing.slice(0, SHOWN_ROWS) };
     } catch (error) {
       if (error instanceof UnknownCheck) return plain('not_checked');
       throw error;
@@ -100,11 +116,26 @@ export function runModel(model: RuleModel, table: CheckedTable, criteria: readon
   return { model: model.name, verdicts, isConformant: verdicts.every((one) => one.status !== 'failed') };
 }
 
+const UNDECIDED = ['contradictory', 'defective', 'not_checked', 'not_applicable'] as const;
+
+/** Advice that was not followed does not fail a whole. */
+function allOf(statuses: readonly RuleStatus[]): RuleStatus {
+  if (statuses.includes('failed')) return 'failed';
+  if (statuses.includes('passed') || statuses.includes('warned')) return 'passed';
+  return UNDECIDED.find((one) => statuses.includes(one)) ?? 'not_checked';
+}
+
+function anyOf(statuses: readonly RuleStatus[]): RuleStatus {
+  if (statuses.includes('passed') || statuses.includes('warned')) return 'passed';
+  const open = UNDECIDED.find((one) => one !== 'not_applicable' && statuses.includes(one));
+  return open ?? (statuses.includes('failed') ? 'failed' : 'not_applicable');
+}
+
 /** Checks that are not about rows hold (or not) also for a table without any. */
 function isOfTable(check: Check): boolean {
   if (check.CheckFunction === 'ColumnPresent' || check.CheckFunction === 'CheckModelRule') return true;
   const items = check.Items ?? [];
-  return items.length > 0 && items.every(isOfTable);
+  return (check.CheckFunction === 'AND' || check.CheckFunction === 'OR') && items.length > 0 && items.every(isOfTable);
 }
 
 /** Columns whose absence makes a check pointless; that they should be there is another rule's business. */
@@ -112,60 +143,4 @@ function columnsOf(check: Check): string[] {
   if (check.CheckFunction === 'ColumnPresent') return [];
   const own = [check.ColumnName, check.ColumnAName, check.ColumnBName, check.ResultColumnName];
   return [...own.flatMap((name) => name ?? []), ...(check.Items ?? []).flatMap(columnsOf)];
-}
-
-interface Inherited {
-  readonly conditions: readonly Check[];
-  readonly criteria: readonly string[];
-}
-
-/** What the parts of a composite rule have from it: "when X is not null, all of these" holds for each of them. */
-function inheritance(model: RuleModel): ReadonlyMap<string, Inherited> {
-  const found = new Map<string, Inherited>();
-  const pass = (id: string, from: Inherited, path: readonly string[]): void => {
-    const rule = model.rules.get(id);
-    if (rule === undefined || path.includes(id)) return;
-    const { Condition, Requirement } = rule.ValidationCriteria;
-    const own = Condition.CheckFunction === undefined ? [] : [Condition];
-    const given = {
-      conditions: [...from.conditions, ...own],
-      criteria: [...from.criteria, ...rule.ApplicabilityCriteria],
-    };
-    if (given.conditions.length === 0 && given.criteria.length === 0) return;
-    for (const child of partsOf(Requirement)) {
-      const before = found.get(child);
-      if (
-        before !== undefined &&
-        before.conditions.length >= given.conditions.length &&
-        before.criteria.length >= given.criteria.length
-      )
-        continue;
-      found.set(child, given);
-      pass(child, given, [...path, id]);
-    }
-  };
-  for (const id of model.rules.keys()) pass(id, { conditions: [], criteria: [] }, []);
-  return found;
-}
-
-function partsOf(check: Check): string[] {
-  if (check.CheckFunction === 'CheckModelRule') return check.ModelRuleId === undefined ? [] : [check.ModelRuleId];
-  return (check.Items ?? []).flatMap(partsOf);
-}
-
-/** Rules of which one says "is V" and the other "is not V" of the same column under the same condition. */
-function contradictions(model: RuleModel): ReadonlySet<string> {
-  const found = new Map<string, { is: string[]; isNot: string[] }>();
-  for (const [id, rule] of model.rules) {
-    const { Requirement, Condition } = rule.ValidationCriteria;
-    const { CheckFunction, ColumnName, Value = null } = Requirement;
-    if (rule.Status === 'Deprecated' || (CheckFunction !== 'CheckValue' && CheckFunction !== 'CheckNotValue')) continue;
-    const key = JSON.stringify([ColumnName, Value, Condition]);
-    const pair = found.get(key) ?? { is: [], isNot: [] };
-    (CheckFunction === 'CheckValue' ? pair.is : pair.isNot).push(id);
-    found.set(key, pair);
-  }
-  return new Set(
-    [...found.values()].flatMap(({ is, isNot }) => (is.length > 0 && isNot.length > 0 ? [...is, ...isNot] : [])),
-  );
 }

@@ -27,6 +27,7 @@ const document = v.object({
   resource: name,
   unit: name,
   focusUnit: name,
+  step: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   subject: v.object({
     vm: name,
     vmName: name,

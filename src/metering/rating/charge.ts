@@ -28,6 +28,8 @@ export interface Charge {
   readonly resource: string | undefined;
   readonly unit: string | undefined;
   readonly focusUnit: string | undefined;
+  /** The step of a tier whose price this is, from 1; only of a tiered item. */
+  readonly step?: number;
   readonly subject: ChargeSubject;
   readonly startMs: number;
   readonly endMs: number;

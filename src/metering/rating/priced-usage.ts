@@ -74,6 +74,7 @@ export function priceUsage(
         resource: group.resource,
         unit: item.unit.name,
         focusUnit: item.unit.focusName,
+        ...(part.tier === undefined ? {} : { step: part.tier }),
         subject,
         startMs: group.startMs,
         endMs: group.endMs,
@@ -95,7 +96,10 @@ function tierScope(item: PriceItem, subject: ChargeSubject): string | undefined 
 }
 
 interface Part {
+  /** What tells it from the others of the same use. */
   readonly step: number;
+  /** The step of the tier it is priced by, from 1. */
+  readonly tier?: number;
   readonly quantity: Exact;
   readonly price: Exact;
   readonly note: string;
@@ -111,7 +115,8 @@ export function partsOf(
   if (pricing.mode === 'volume') {
     const index = stepOf(steps, use.total);
     const price = steps[index]?.price ?? Exact.zero;
-    return [{ step: 0, quantity: use.quantity, price, note: `month's volume ${use.total}: step ${index + 1}` }];
+    const note = `month's volume ${use.total}: step ${index + 1}`;
+    return [{ step: 0, tier: index + 1, quantity: use.quantity, price, note }];
   }
   const parts: Part[] = [];
   let [at, left] = [use.before, use.quantity];
@@ -120,7 +125,13 @@ export function partsOf(
     if (room !== undefined && room.compare(Exact.zero) <= 0) continue;
     const taken = room === undefined || left.compare(room) <= 0 ? left : room;
     if (!taken.isZero)
-      parts.push({ step: index, quantity: taken, price, note: `step ${index + 1} from ${at}: ${taken}` });
+      parts.push({
+        step: index,
+        tier: index + 1,
+        quantity: taken,
+        price,
+        note: `step ${index + 1} from ${at}: ${taken}`,
+      });
     at = at.plus(taken);
     left = left.minus(taken);
     if (left.isZero) break;

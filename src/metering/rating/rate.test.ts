@@ -97,23 +97,29 @@ test('graduated tiers fill step by step over the month, volume tiers price all b
     wrapBits: undefined,
   });
   const samples = [sample(0, 0), sample(1, 8), sample(2, 23)];
-  const tiered = (mode: string): string[] =>
-    lines(
-      rate(
-        card(
-          `- id: out\n  resource: network-out\n  unit: GiB\n  tiers: { mode: ${mode}, per: project, steps: [{ up-to: 10, price: 0 }, { up-to: 20, price: 0.05 }, { price: 0.02 }] }`,
-        ),
-        '2026-11',
-        facts([interval({ endMs: at('2026-11-15T12:00:00Z') })], { samples }),
-      ).charges,
-    );
-  assert.deepEqual(tiered('graduated'), [
+  const tiered = (mode: string): readonly Charge[] =>
+    rate(
+      card(
+        `- id: out\n  resource: network-out\n  unit: GiB\n  tiers: { mode: ${mode}, per: project, steps: [{ up-to: 10, price: 0 }, { up-to: 20, price: 0.05 }, { price: 0.02 }] }`,
+      ),
+      '2026-11',
+      facts([interval({ endMs: at('2026-11-15T12:00:00Z') })], { samples }),
+    ).charges;
+  assert.deepEqual(lines(tiered('graduated')), [
     'out v1 8 × 0 = 0',
     'out v1 2 × 0 = 0',
     'out v1 10 × 0.05 = 0.5',
     'out v1 3 × 0.02 = 0.06',
   ]);
-  assert.deepEqual(tiered('volume'), ['out v1 8 × 0.02 = 0.16', 'out v1 15 × 0.02 = 0.3']);
+  assert.deepEqual(lines(tiered('volume')), ['out v1 8 × 0.02 = 0.16', 'out v1 15 × 0.02 = 0.3']);
+  const stepsOf = (mode: string): unknown[] => tiered(mode).map(({ step }) => step);
+  assert.deepEqual(
+    [stepsOf('graduated'), stepsOf('volume')],
+    [
+      [1, 1, 2, 3],
+      [3, 3],
+    ],
+  );
 });
 
 test('fixed items: prorated by time, whole once, per VM, project and host', () => {

@@ -59,6 +59,7 @@ function shareOne(frame: RatingFrame, window: HostWindow, { what, sharing, resou
     resource,
     unit: item.unit.name,
     focusUnit: item.unit.focusName,
+    ...(item.pricing.kind === 'flat' ? {} : { step: 1 }),
     subject,
     startMs: Math.min(...window.records.map((record) => record.startMs)),
     endMs: Math.max(...window.records.map((record) => record.endMs)),

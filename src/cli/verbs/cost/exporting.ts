@@ -11,6 +11,7 @@ import {
   focusParquet,
   focusTable,
   type ModelVerdict,
+  type RuleVerdict,
   readCardText,
   readCsv,
   readModel,
@@ -23,7 +24,7 @@ import type { VerbContext } from '../../verb.ts';
 import { chargesOf, wanted } from './input.ts';
 
 /** Layout and rounding of berth's exports; raised when the same charges would be written differently. */
-const GENERATOR_VERSION = '1';
+const GENERATOR_VERSION = '2';
 
 export async function exportFocus(context: VerbContext, options: Options): Promise<number> {
   const { out, note } = context;
@@ -34,11 +35,8 @@ export async function exportFocus(context: VerbContext, options: Options): Promi
     throw usageError(`cannot export as "${form}"`, 'there are csv, json and parquet');
   const { charges, notes } = await chargesOf(context, options);
   for (const one of notes) note(`berth: ${one}`);
-  const issuer = {
-    name: options.text('issuer') ?? 'berth',
-    accountId: options.text('account') ?? 'default',
-    accountName: options.text('account'),
-  };
+  const account = options.text('account') ?? 'default';
+  const issuer = { name: options.text('issuer') ?? 'berth', accountId: account, accountName: account };
   const table = focusTable(charges, issuer, version);
   const verdict = runModel(
     berthModel(version),
@@ -52,7 +50,7 @@ export async function exportFocus(context: VerbContext, options: Options): Promi
       `the export breaks rules of FOCUS ${version}: ${verdictText(verdict)}`,
     );
   const data = form === 'csv' ? focusCsv(table) : form === 'json' ? focusJson(table) : await focusParquet(table);
-  const metadata = focusMetadata(table, version, { at: nowMs(), generatorVersion: GENERATOR_VERSION });
+  const metadata = focusMetadata(table, version, { at: nowMs(), generatorVersion: GENERATOR_VERSION, account });
   await files.writeFileAtomic(`${path}.schema.json`, `${JSON.stringify(metadata, undefined, 2)}\n`, 0o644);
   await files.writeFileAtomic(path, data, 0o644);
   await out(`${table.rows.length} rows of FOCUS ${version} in ${path}, described in ${path}.schema.json\n`);
@@ -73,9 +71,11 @@ export async function validateFocus({ out }: VerbContext, options: Options): Pro
   return verdict.isConformant ? 0 : FAILED;
 }
 
+const NAMED: readonly RuleVerdict['status'][] = ['failed', 'warned', 'contradictory', 'defective'];
+
 function verdictText({ model, verdicts, isConformant }: ModelVerdict): string {
   const lines = verdicts
-    .filter(({ status }) => status === 'failed' || status === 'warned' || status === 'contradictory')
+    .filter(({ status }) => NAMED.includes(status))
     .map(({ rule, status, what, failures, rows }) => {
       const where =
         rows.length === 0
