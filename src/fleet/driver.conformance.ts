@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { BerthError, type ErrorKind } from '#base';
+import { COUNTERS } from './consumption/counting.ts';
 import type { DriverSession, FleetDriver, SourceTarget, VmChange } from './driver.ts';
 import type { HypervisorHost, PowerState, VmFacts } from './facts.ts';
 
@@ -34,6 +35,8 @@ export interface DriverWorld {
   remove(name: string): Promise<void>;
   /** Ends the hypervisor's service at once; the suite's last act. */
   crash(): Promise<void>;
+  /** True where nothing runs, and no processor time is told (libvirt's test driver). */
+  readonly tellsNoTime?: boolean;
   /** False where the hypervisor does not tell what its hosts used. */
   readonly measuresHosts: boolean;
   /** The longest that a change made from outside may take to be heard. */
@@ -181,8 +184,12 @@ export function driverConformance(start: () => Promise<DriverWorld>): void {
       assert.deepEqual(second.map((one) => one.nativeId).sort(), running.sort());
       for (const later of second) {
         const earlier = first.find((one) => one.nativeId === later.nativeId);
-        for (const key of ['cpuNanoseconds', 'diskReadBytes', 'receivedBytes'] as const)
+        assert.equal(later.run, earlier?.run);
+        for (const key of COUNTERS) {
+          assert.equal(later[key] === null, earlier?.[key] === null, `${key} is told or not`);
           assert.ok((later[key] ?? 0n) >= (earlier?.[key] ?? 0n), `${key} of ${later.nativeId}`);
+        }
+        assert.equal(later.cpuNanoseconds === null, world.tellsNoTime === true, `processor time of ${later.nativeId}`);
       }
       await world.stop('conform-samples');
       await world.remove('conform-samples');

@@ -3,7 +3,7 @@
  * is absent means that the hypervisor, or the right this source was given, does not allow it; nothing is stubbed.
  *
  *     open ─▶ fingerprint ─▶ snapshot … snapshot ─▶ close
- *                └─ events · power · samples · hostSamples · history (what the session has)
+ *                └─ events · power · samples · hostSamples · history · tags (what the session has)
  *
  * Failures are BerthErrors of the kinds `unavailable` (not reachable, broke off), `unauthenticated` (wrong
  * credentials), `denied`, `timeout`, `unsupported` and `invalid` (it talks nonsense).
@@ -25,6 +25,8 @@ export interface SourceTarget {
   readonly pin?: string | undefined;
   /** False: the session is opened so that the hypervisor itself refuses changes, where it can. */
   readonly allowPower: boolean;
+  /** The tags a VM was last seen with; undefined when it is not known. Absent where nobody is known. */
+  readonly lastTags?: ((nativeId: string) => readonly string[] | undefined) | undefined;
 }
 
 export interface FleetDriver {
@@ -70,6 +72,7 @@ export interface DriverSession {
   /** Beside `samples`. */
   readonly hostSamples?: HostSampleFacet;
   readonly history?: HistoryFacet;
+  readonly tags?: TagFacet;
 }
 
 /** `isCompared`: nobody told when it happened, it was found by comparing with how it stood before. */
@@ -78,6 +81,16 @@ export type VmChange =
   /** The power state alone, at once; the other facts follow as `seen`. */
   | { readonly kind: 'power'; readonly nativeId: string; readonly powerState: PowerState }
   | { readonly kind: 'gone'; readonly nativeId: string; readonly isCompared?: true }
+  /**
+   * All of its tags, where they are read apart from VMs. They were others at `notBeforeMs` of our clock, 0 when nobody knows when;
+   * null: nobody had read them since the VM is known, so that it has had them as long.
+   */
+  | {
+      readonly kind: 'tags';
+      readonly nativeId: string;
+      readonly tags: readonly string[];
+      readonly notBeforeMs: number | null;
+    }
   /** Changes were missed: only a new snapshot tells. */
   | { readonly kind: 'missed' };
 
@@ -182,6 +195,12 @@ export interface HostPeriod {
   readonly cpuNanoseconds: bigint | null;
   /** On average. */
   readonly memoryUsedBytes: bigint | null;
+}
+
+/** For hypervisors that keep tags behind another door than VMs: it may be shut while the first is open. */
+export interface TagFacet {
+  /** Reads them, by way of trial. @throws why they cannot be read */
+  count(): Promise<{ readonly tags: number; readonly vms: number }>;
 }
 
 /** Something the hypervisor remembers from before berth looked: how it was from then on, as far as the event says. */

@@ -10,7 +10,7 @@ import { asBerthError, SourceLoop } from './collector/source-loop.ts';
 import { ConsumptionTable } from './consumption/consumption-table.ts';
 import { HostConsumptionTable } from './consumption/host-consumption-table.ts';
 import { PruneTable } from './consumption/prune-table.ts';
-import type { Credentials, DriverSession, FleetDriver, PowerVerb, SourceTarget } from './driver.ts';
+import type { Credentials, DriverSession, FleetDriver, PowerVerb, SourceTarget, TagFacet } from './driver.ts';
 import { HistoryQueries } from './inventory/history-queries.ts';
 import { HostUseQueries } from './inventory/host-use.ts';
 import { Inventory } from './inventory/inventory.ts';
@@ -219,10 +219,10 @@ export class Fleet {
           verdict: facet === undefined ? 'absent' : 'ok',
           told: facet === undefined ? 'not offered' : 'offered',
         });
+      if (session.tags !== undefined) checks.push(await checkOfTags(session.tags));
       for (const limit of fingerprint.limits) checks.push({ what: 'limit', verdict: 'absent', told: limit });
     } catch (error) {
-      const { message, hint } = asBerthError(error);
-      checks.push({ what: 'failed', verdict: 'refused', told: hint === undefined ? message : `${message} (${hint})` });
+      checks.push({ what: 'failed', verdict: 'refused', told: toldOf(error) });
     } finally {
       await session?.close();
     }
@@ -332,9 +332,26 @@ export class Fleet {
       url: new URL(source.url),
       allowPower: source.allowPower,
       pin: source.pin ?? undefined,
+      lastTags: this.#sources.lastTags(source.id),
       credentials: sealed === undefined ? undefined : this.#vault.unseal(sealed, bindingOf(source.name, source.url)),
     };
   }
+}
+
+/** What is refused here leaves everything else as it is. */
+async function checkOfTags(facet: TagFacet): Promise<Check> {
+  try {
+    const { tags, vms } = await facet.count();
+    return { what: 'tags', verdict: 'ok', told: `${tags} on ${vms} VMs` };
+  } catch (error) {
+    const verdict = asBerthError(error).kind === 'unsupported' ? 'absent' : 'refused';
+    return { what: 'tags', verdict, told: toldOf(error) };
+  }
+}
+
+function toldOf(error: unknown): string {
+  const { message, hint } = asBerthError(error);
+  return hint === undefined ? message : `${message} (${hint})`;
 }
 
 function paceProblems(pace: Pick<AddSource, 'everyMs' | 'sampleEveryMs'>): string[] {

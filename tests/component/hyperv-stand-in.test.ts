@@ -10,10 +10,13 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { BerthError } from '#base';
 import { Fleet, hypervDriver } from '#fleet';
 import { findProcesses, signalProcess, spawnStreams } from '#platform';
+import { ConsumptionTable } from '../../src/fleet/consumption/consumption-table.ts';
 import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
-import type { DriverSession, SnapshotPage } from '../../src/fleet/driver.ts';
+import type { DriverSession, SnapshotPage, VmSample } from '../../src/fleet/driver.ts';
 import { RemoteLine } from '../../src/fleet/drivers/hyperv/remote-line.ts';
 import { REMOTE_WORDS } from '../../src/fleet/drivers/hyperv/script.ts';
+import { Inventory } from '../../src/fleet/inventory/inventory.ts';
+import { SourceTable } from '../../src/fleet/inventory/sources.ts';
 import { SSH_ENVIRONMENT, sshArguments } from '../../src/fleet/ssh.ts';
 import { type HypervStandIn, startHypervStandIn } from '../harness/hyperv-stand-in.ts';
 import { startSshd } from '../harness/sshd.ts';
@@ -46,7 +49,7 @@ async function world(): Promise<DriverWorld> {
     remove: async (name) => host.remove(name),
     crash: () => host.kill(),
     eventDeadlineMs: DEADLINE_MS,
-    measuresHosts: false,
+    measuresHosts: true,
   };
 }
 
@@ -195,17 +198,187 @@ describe('what only Hyper-V has (a stand-in behind a real sshd)', () => {
     });
   });
 
-  test('memory in use is told of what runs, and nothing else is counted', async () => {
+  const samplesOf = async (session: DriverSession): Promise<Map<string, VmSample>> =>
+    new Map((await session.samples?.read())?.map((one) => [one.nativeId, one]));
+
+  test('processor time, memory, cards and disks are told of what runs, by counters of their own', async () => {
     const id = host.addVm('busy');
+    host.addCard(id, { kind: 'Synthetic', mac: '00155D010203', addresses: [] });
+    host.addCard(id, { kind: 'Synthetic', mac: '00155D010204', addresses: [] });
+    host.addDisk(id, { kind: 'scsi', slot: 0, path: 'C:\\VMs\\busy.vhdx', bytes: 1e9, usedBytes: 1e8 });
+    host.setState('busy', RUNNING);
+    host.run('busy', 30_000_000);
     host.setState('busy', PAUSED);
     host.addVm('idle');
     const session = await open();
-    const samples = (await session.samples?.read()) ?? [];
+    const samples = await samplesOf(session);
+    assert.deepEqual([...samples.keys()], [id]);
+    const { atMs, run, ...told } = samples.get(id) ?? {};
+    assert.ok(atMs !== undefined && /^worker [0-9]+$/.test(run ?? ''));
+    assert.deepEqual(told, {
+      nativeId: id,
+      cpuNanoseconds: 6_000_000_000n,
+      memoryUsedBytes: 512n * 2n ** 20n,
+      receivedBytes: 10_000n,
+      sentBytes: 1_400n,
+      diskReadBytes: 4_096n,
+      diskWrittenBytes: 8_192n,
+      diskReads: 1n,
+      diskWrites: 2n,
+    });
+  });
+
+  test('of VMs that share a name, and of one that is called like the second of them, no time is told', async () => {
+    const [first, second] = [host.addVm('twin'), host.addVm('Twin')];
+    const [numbered, other] = [host.addVm('twin#1'), host.addVm('other')];
+    for (const name of ['twin', 'Twin', 'twin#1', 'other']) host.setState(name, RUNNING);
+    const session = await open();
+    const times = async (): Promise<(bigint | null | undefined)[]> => {
+      const samples = await samplesOf(session);
+      return [first, second, numbered, other].map((id) => samples.get(id)?.cpuNanoseconds);
+    };
+    assert.deepEqual(await times(), [null, null, null, 0n]);
+    // One that is off has the name as well: it may have been switched on since.
+    host.setState('Twin', OFF);
+    host.remove('twin#1');
+    assert.deepEqual(await times(), [null, undefined, undefined, 0n]);
+    host.remove('Twin');
+    host.run('twin', 5);
+    assert.deepEqual(await times(), [1_000n, undefined, undefined, 0n]);
+  });
+
+  test('instances that are missing, too many or of nobody are not added up', async () => {
+    const id = host.addVm('odd', { vcpus: 3 });
+    host.addVm('renamed');
+    host.setState('odd', RUNNING);
+    host.setState('renamed', RUNNING);
+    host.beginRun('renamed', { instance: 'its name when it was switched on' });
+    const session = await open();
     assert.deepEqual(
-      samples.map((one) => [one.nativeId, one.memoryUsedBytes, one.cpuNanoseconds, one.receivedBytes]),
-      [[id, 512n * 2n ** 20n, null, null]],
+      [...(await samplesOf(session)).values()].map((one) => one.cpuNanoseconds),
+      [0n, null],
     );
-    assert.ok((await session.fingerprint()).limits.some((one) => /memory in use is all that is counted/.test(one)));
+    const processors = 'Win32_PerfRawData_HvStats_HyperVHypervisorVirtualProcessor';
+    const first = { Name: 'odd:Hv VP 0', PercentTotalRunTime: 7 };
+    for (const rows of [[], [first], [first, first, first], [first, first, { ...first, Name: 'odd:Hv VP 9' }]]) {
+      host.change(({ objects }) => {
+        objects[processors] = rows;
+      });
+      assert.equal((await samplesOf(session)).get(id)?.cpuNanoseconds, null, JSON.stringify(rows));
+    }
+    host.change(({ objects }) => {
+      objects[processors] = [];
+    });
+  });
+
+  test('a Windows without one of the classes tells the others', async () => {
+    const id = host.addVm('old');
+    host.addDisk(id, { kind: 'scsi', slot: 0, path: 'C:\\VMs\\old.vhdx', bytes: 1e9, usedBytes: 1e8 });
+    host.setState('old', RUNNING);
+    const classes = ['HvStats_HyperVHypervisorVirtualProcessor', 'HvStats_HyperVHypervisorLogicalProcessor'];
+    host.change((state) => {
+      state.missing = classes.map((name) => `Win32_PerfRawData_${name}`);
+    });
+    try {
+      const session = await open();
+      const sample = (await samplesOf(session)).get(id);
+      assert.deepEqual([sample?.cpuNanoseconds, sample?.diskReads, sample?.memoryUsedBytes], [null, 1n, 2n ** 29n]);
+      const [told] = (await session.hostSamples?.read()) ?? [];
+      assert.deepEqual([told?.cpuNanoseconds, told?.memoryUsedBytes], [null, 2n ** 35n]);
+    } finally {
+      host.change((state) => {
+        delete state.missing;
+      });
+    }
+  });
+
+  test('a disk that two VMs have, and a checkpoint’s, are told of nobody twice', async () => {
+    const [one, two, three] = [host.addVm('one'), host.addVm('two'), host.addVm('three')];
+    const disk = { kind: 'scsi', slot: 0, bytes: 1e9, usedBytes: 1e8 } as const;
+    for (const id of [one, two]) host.addDisk(id, { ...disk, path: 'C:\\shared.vhdx' });
+    host.addDisk(three, { ...disk, path: 'C:\\three.vhdx' });
+    host.change(({ objects }) => {
+      const own = objects['Msvm_StorageAllocationSettingData']?.find((row) =>
+        String(row['InstanceID']).includes(three),
+      );
+      const checkpoint = String(own?.['InstanceID']).replace(three, 'AAAAAAAA-0000-4000-8000-00000000000C');
+      objects['Msvm_StorageAllocationSettingData']?.push({ ...own, InstanceID: checkpoint });
+    });
+    for (const name of ['one', 'two', 'three']) host.setState(name, RUNNING);
+    const samples = await samplesOf(await open());
+    assert.deepEqual(
+      [one, two, three].map((id) => samples.get(id)?.diskReads),
+      [null, null, 1n],
+    );
+  });
+
+  test('a host tells all that its processors did, and the memory that is not free; its total row is not added', async () => {
+    const session = await open();
+    const [before] = (await session.hostSamples?.read()) ?? [];
+    const { hosts } = await snapshotOf(session);
+    assert.equal(before?.nativeId, hosts[0]?.nativeId);
+    assert.deepEqual([before?.cpuHoldsVms, before?.run, before?.memoryUsedBytes], [true, null, 2n ** 35n]);
+    const rows = host.read().objects['Win32_PerfRawData_HvStats_HyperVHypervisorLogicalProcessor'] ?? [];
+    const own = rows.filter((row) => row['Name'] !== '_Total').map((row) => BigInt(Number(row['PercentTotalRunTime'])));
+    assert.equal(own.length, 32);
+    assert.equal(before?.cpuNanoseconds, 100n * own.reduce((sum, one) => sum + one, 0n));
+    assert.ok(Math.abs((before?.beganMs ?? 0) - (Date.now() - 86_400_000)) < 10_000);
+    host.addVm('busy');
+    host.setState('busy', RUNNING);
+    host.run('busy', 10);
+    const [later] = (await session.hostSamples?.read()) ?? [];
+    assert.equal((later?.cpuNanoseconds ?? 0n) - (before?.cpuNanoseconds ?? 0n), 2_000n);
+  });
+
+  test('a VM that is restarted, or reset by its guest, counts each run once: nothing twice, and what was not seen is a gap', async () => {
+    const id = host.addVm('busy', { vcpus: 1 });
+    host.setState('busy', RUNNING);
+    host.run('busy', 1_000);
+    const session = await open();
+    const inventory = Inventory.open(':memory:');
+    try {
+      const fresh = { name: 'hv', url: 'hyperv+ssh://x/', driver: 'hyperv', sealedSecret: null, pin: null };
+      const paces = { allowPower: false, everyMs: 30_000, sampleEveryMs: 60_000 };
+      let nowMs = Date.now() - 600_000;
+      const sourceId = new SourceTable(inventory.database).add({ ...fresh, ...paces }, nowMs).id;
+      const { vms } = await snapshotOf(session);
+      inventory.apply({
+        sourceId,
+        observation: { kind: 'snapshot', vms, unread: [], isComplete: true },
+        hosts: [],
+        moment: { how: 'poll', atMs: nowMs, observedMs: nowMs, notBeforeMs: nowMs },
+      });
+      const table = new ConsumptionTable(inventory.database);
+      const counted = async (): Promise<[nanoseconds: number, gaps: string]> => {
+        nowMs += 60_000;
+        const samples = [...(await samplesOf(session)).values()].map((one) => ({ ...one, atMs: nowMs }));
+        table.take({ sourceId, nowMs, everyMs: 60_000 }, samples);
+        const sum = inventory.database.get<{ ns: number | null }>('SELECT SUM(cpu_ns) AS ns FROM consumed')?.ns ?? 0;
+        const gaps = inventory.database.all<{ kind: string }>('SELECT kind FROM gap ORDER BY from_ms');
+        return [sum, gaps.map((gap) => gap.kind).join(' ')];
+      };
+      assert.deepEqual(await counted(), [0, ''], 'it ran before anybody looked');
+      host.run('busy', 30);
+      assert.deepEqual(await counted(), [3_000, '']);
+      // More than the run before had: only the worker process tells that it is another one.
+      host.beginRun('busy');
+      host.run('busy', 2_000);
+      assert.deepEqual(await counted(), [203_000, 'reset']);
+      // The guest resets itself: the worker process stays, the counters begin anew.
+      host.beginRun('busy', { keepsWorker: true });
+      host.run('busy', 10);
+      assert.deepEqual(await counted(), [204_000, 'reset reset']);
+      // While somebody else has its name nothing is told, and afterwards it goes on from where it stood.
+      const twin = host.addVm('Busy');
+      host.run('busy', 5);
+      assert.deepEqual(await counted(), [204_000, 'reset reset']);
+      host.remove('Busy');
+      host.run('busy', 5);
+      assert.deepEqual(await counted(), [205_000, 'reset reset']);
+      assert.notEqual(twin, id);
+    } finally {
+      inventory.close();
+    }
   });
 
   test('power: states that do not fit, guests without services, and what is no GUID are refused with the reason', async () => {

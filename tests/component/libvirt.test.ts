@@ -46,6 +46,7 @@ async function worldOf(connect: Connect): Promise<DriverWorld> {
     eventDeadlineMs: 5_000,
     // The test driver makes up a host whose memory it does not tell.
     measuresHosts: type === 'qemu',
+    tellsNoTime: type === 'test',
   };
 }
 

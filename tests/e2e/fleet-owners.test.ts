@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test';
 import { startTestDaemon, type TestDaemon } from '#harness';
 import { runProcess } from '#platform';
 import { type RunningLibvirt, startLibvirt, writeDomain } from '../harness/libvirt.ts';
+import { startVcsim, VCSIM_CREDENTIALS } from '../harness/vcsim.ts';
 import { eventually } from '../harness/vm-client.ts';
 
 const BERTH = new URL('../../berth', import.meta.url).pathname;
@@ -142,4 +143,34 @@ test('another card takes effect, over a restart as well; without one tags say it
   await eventually('dora has one', DEADLINE_MS, async () => (await ownerOf('test')) === 'dora');
   await said('cost', 'card', 'rm');
   await eventually('tags say nothing', DEADLINE_MS, async () => (await ownerOf('test')) === null);
+});
+
+test('a rule over a tag of vCenter says whose a VM is, and the test of the source says that tags are read', async () => {
+  const vcsim = await startVcsim(1, 2);
+  try {
+    const [first, second] = (await vcsim.list()).map((vm) => vm.name);
+    for (const words of ['category tier', 'tag tier gold', `attach ${first} tier gold`])
+      await vcsim.ask(...words.split(' '));
+    await setCard([`{ owner: rich, project: mint, when: { tag: { tier: gold } }, effective: { from: 2026-01-01 } }`]);
+    const file = join(folder, 'credentials.json');
+    writeFileSync(file, JSON.stringify(VCSIM_CREDENTIALS), { mode: 0o600 });
+    const how = ['--credentials-file', file, '--pin', `sha256:${vcsim.pin}`];
+    await said('source', 'add', 'vc', vcsim.url.href, ...how);
+    await eventually('it is theirs', DEADLINE_MS, async () => (await ownerOf(first ?? '')) === 'rich');
+    assert.equal(await ownerOf(second ?? ''), null);
+    assert.deepEqual(
+      (await vms('--filter', 'tag=tier=gold')).map((vm) => [vm.name, vm.project]),
+      [[first, 'mint']],
+    );
+    assert.match(await said('source', 'test', 'vc'), /^ok +tags +1 on 1 VMs$/m);
+    await vcsim.ask('tagging', '403');
+    const tried = await runProcess([BERTH, '--socket', daemon.socket, 'source', 'test', 'vc']);
+    assert.equal(tried.exitCode, 1);
+    assert.match(tried.stdout, /^ok +inventory +1 hosts, 2 VMs$/m);
+    assert.match(tried.stdout, /^refused +tags +the tagging service .* status 403/m);
+    await said('source', 'rm', 'vc');
+    await eventually('no session is left', DEADLINE_MS, async () => (await vcsim.ask('sessions')) === 0);
+  } finally {
+    await vcsim.kill();
+  }
 });

@@ -51,3 +51,33 @@ test('a host is added by one command; its VMs are looked at and acted on', async
     ['running', 'off', 'running'],
   );
 });
+
+interface HostHour {
+  readonly host: string;
+  readonly cpuNs: { readonly used: string; readonly overhead: string; readonly idle: string };
+}
+
+test('what VMs and the host ran is in usage and utilization, each once', async () => {
+  await said('source', 'pace', 'hv', '--sample-every', '1');
+  const sums = async (): Promise<{ used: number; overhead: number; idle: number }> => {
+    const lines = (await said('fleet', 'utilization', '--json')).split('\n').filter((line) => line !== '');
+    const hours = lines.map((line) => JSON.parse(line) as HostHour).filter((hour) => hour.host === 'HV01');
+    const sum = (name: keyof HostHour['cpuNs']): number =>
+      hours.reduce((total, hour) => total + Number(hour.cpuNs[name]), 0);
+    return { used: sum('used'), overhead: sum('overhead'), idle: sum('idle') };
+  };
+  await eventually('the host has been read twice', DEADLINE_MS, async () => (await sums()).idle > 0);
+  const before = await sums();
+  host.run('shop', 1_000_000);
+  // A processor that no VM has: what it runs is the host's own.
+  host.change(({ objects }) => {
+    const rows = objects['Win32_PerfRawData_HvStats_HyperVHypervisorLogicalProcessor'] ?? [];
+    const last = rows.find((row) => row['Name'] === 'Hv LP 31');
+    if (last !== undefined) last['PercentTotalRunTime'] = Number(last['PercentTotalRunTime']) + 3_000_000;
+  });
+  const isThere = async (): Promise<boolean> => {
+    const { used, overhead } = await sums();
+    return used - before.used === 400_000_000 && overhead - before.overhead === 300_000_000;
+  };
+  await eventually('four processors ran 0.1 s each, and the host 0.3 s', DEADLINE_MS, isThere);
+});

@@ -20,6 +20,8 @@ export interface StandInState {
   isLimited?: boolean;
   /** The role is not installed. */
   hasNoHyperV?: boolean;
+  /** Classes that this Windows does not have. */
+  missing?: readonly string[];
   fault?: { readonly on: string; readonly kind: 'cut' | 'hang' | 'huge' | 'denied' | 'raw'; readonly text?: string };
 }
 
@@ -100,7 +102,30 @@ const PUBLISHED: Readonly<Record<string, readonly [namespace: string, ...propert
   ],
   Win32_ComputerSystemProduct: ['root/cimv2', 'UUID', 'Name', 'Vendor', 'IdentifyingNumber'],
   Win32_Processor: ['root/cimv2', 'Name', 'Architecture', 'NumberOfCores', 'NumberOfLogicalProcessors', 'Manufacturer'],
-  Win32_OperatingSystem: ['root/cimv2', 'Caption', 'Version', 'BuildNumber', 'LastBootUpTime', 'LocalDateTime'],
+  Win32_OperatingSystem: [
+    'root/cimv2',
+    ...['Caption', 'Version', 'BuildNumber', 'LastBootUpTime', 'LocalDateTime', 'TotalVisibleMemorySize'],
+    ...['FreePhysicalMemory', 'FreeVirtualMemory', 'TotalVirtualMemorySize'],
+  ],
+  Win32_PerfRawData_HvStats_HyperVHypervisorVirtualProcessor: [
+    'root/cimv2',
+    ...['Name', 'PercentGuestRunTime', 'PercentHypervisorRunTime', 'PercentRemoteRunTime', 'PercentTotalRunTime'],
+    ...['Frequency_PerfTime', 'Timestamp_PerfTime', 'Timestamp_Sys100NS'],
+  ],
+  Win32_PerfRawData_HvStats_HyperVHypervisorLogicalProcessor: [
+    'root/cimv2',
+    ...['Name', 'PercentGuestRunTime', 'PercentHypervisorRunTime', 'PercentIdleTime', 'PercentTotalRunTime'],
+    ...['Frequency_PerfTime', 'Timestamp_PerfTime', 'Timestamp_Sys100NS'],
+  ],
+  Win32_PerfRawData_NvspNicStats_HyperVVirtualNetworkAdapter: [
+    'root/cimv2',
+    ...['Name', 'BytesReceivedPersec', 'BytesSentPersec', 'PacketsReceivedPersec', 'PacketsSentPersec'],
+  ],
+  Win32_PerfRawData_Counters_HyperVVirtualStorageDevice: [
+    'root/cimv2',
+    ...['Name', 'ErrorCount', 'QueueLength', 'ReadBytesPersec', 'ReadOperationsPerSec', 'WriteBytesPersec'],
+    'WriteOperationsPerSec',
+  ],
 };
 
 class WmiFailure extends Error {
@@ -130,7 +155,8 @@ function rowsOf(state: StandInState, [, , namespace, of = '', names = '', only =
   const [home, ...published] = PUBLISHED[of] ?? [];
   if (namespace === 'root/virtualization/v2' && state.hasNoHyperV === true)
     throw new WmiFailure('Invalid namespace', '0x8004100e');
-  if (home === undefined || home !== namespace) throw new WmiFailure('Invalid class', '0x80041010');
+  if (home === undefined || home !== namespace || state.missing?.includes(of) === true)
+    throw new WmiFailure('Invalid class', '0x80041010');
   const wanted = names.split(',');
   const [, property, value] = /^([A-Za-z]+)='([^']*)'$/.exec(only) ?? [];
   for (const name of [...wanted, ...(only === '' ? [] : [property ?? only])])

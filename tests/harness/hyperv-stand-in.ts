@@ -2,7 +2,7 @@
  * A Hyper-V host that is A STAND-IN: a real sshd on loopback with hyperv-stand-in-host.ts in the place of powershell.exe, and the
  * objects that it shows, in the shapes of the published class definitions.
  */
-import { randomUUID } from 'node:crypto';
+import { randomInt, randomUUID } from 'node:crypto';
 import { chmodSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +15,10 @@ const SWITCH = 'C08CB7B8-9B3C-408E-8E30-5E16A3AEB444';
 const HOST_NAME = 'HV01';
 /** A class of controllers has one GUID for IDE; SCSI controllers have one each. */
 const IDE = '83F8638B-8DCA-4152-9EDA-2CA8B33039B4';
+const VIRTUAL = 'Win32_PerfRawData_HvStats_HyperVHypervisorVirtualProcessor';
+const LOGICAL = 'Win32_PerfRawData_HvStats_HyperVHypervisorLogicalProcessor';
+/** Two hours of it in 100 ns: what a host has used that has been up for a day. */
+const USED_UNITS = 72_000_000_000;
 
 export interface GuestShape {
   readonly id?: string;
@@ -76,6 +80,42 @@ export class HypervStandIn {
       const system = objects['Msvm_ComputerSystem']?.find((row) => row['Name'] === id);
       if (system !== undefined) system['EnabledState'] = enabledState;
     });
+    // A VM that is off has no instances; one that is switched on has new ones.
+    if (enabledState === 3) this.#forgetRun(name);
+    else if (enabledState === 2 && !this.#hasRun(name)) this.beginRun(name);
+  }
+
+  /** Another worker process, and counters that begin anew. */
+  beginRun(name: string, shape: { readonly instance?: string; readonly keepsWorker?: boolean } = {}): void {
+    const id = this.idOf(name);
+    this.#forgetRun(name);
+    this.change(({ objects }) => {
+      const system = objects['Msvm_ComputerSystem']?.find((row) => row['Name'] === id);
+      if (system !== undefined && shape.keepsWorker !== true) system['ProcessID'] = randomInt(4, 100_000);
+      const [settings] = rowsIn(objects, 'Msvm_ProcessorSettingData').filter((row) => JSON.stringify(row).includes(id));
+      const count = Number(settings?.['VirtualQuantity'] ?? 0);
+      for (let index = 0; index < count; index += 1)
+        rowsIn(objects, VIRTUAL).push({ Name: `${shape.instance ?? name}:Hv VP ${index}`, PercentTotalRunTime: 0 });
+    });
+  }
+
+  /** Instances of the counters of a VM's virtual processors rise, each by so many units of 100 ns. */
+  run(name: string, units: number): void {
+    this.change(({ objects }) => {
+      const own = rowsIn(objects, VIRTUAL).filter((row) => String(row['Name']).startsWith(`${name}:Hv VP`));
+      for (const row of [...own, ...rowsIn(objects, LOGICAL).slice(0, own.length)])
+        row['PercentTotalRunTime'] = Number(row['PercentTotalRunTime']) + units;
+    });
+  }
+
+  #hasRun(name: string): boolean {
+    return rowsIn(this.read().objects, VIRTUAL).some((row) => String(row['Name']).startsWith(`${name}:Hv VP`));
+  }
+
+  #forgetRun(name: string): void {
+    this.change(({ objects }) => {
+      objects[VIRTUAL] = rowsIn(objects, VIRTUAL).filter((row) => !String(row['Name']).startsWith(`${name}:Hv VP`));
+    });
   }
 
   /** A VM that is off. @returns its GUID */
@@ -110,13 +150,19 @@ export class HypervStandIn {
         InstanceID: `Microsoft:${id}\\B637F346\\0`,
         VirtualQuantity: shape.vcpus ?? 2,
       });
-      add('Msvm_SummaryInformation', { Name: id, ElementName: name, MemoryUsage: 512 });
+      add('Msvm_SummaryInformation', {
+        Name: id,
+        ElementName: name,
+        MemoryUsage: 512,
+        NumberOfProcessors: shape.vcpus ?? 2,
+      });
     });
     return id;
   }
 
   remove(name: string): void {
     const id = this.idOf(name);
+    this.#forgetRun(name);
     this.change(({ objects }) => {
       for (const [of, rows] of Object.entries(objects))
         objects[of] = rows.filter((row) => !JSON.stringify(row).includes(id));
@@ -146,6 +192,13 @@ export class HypervStandIn {
         Parent: pathOf('Msvm_ResourceAllocationSettingData', drive),
         HostResource: [disk.path],
       });
+      rowsIn(state.objects, 'Win32_PerfRawData_Counters_HyperVVirtualStorageDevice').push({
+        Name: disk.path.replaceAll('\\', '-'),
+        ReadBytesPersec: 4_096,
+        WriteBytesPersec: 8_192,
+        ReadOperationsPerSec: 1,
+        WriteOperationsPerSec: 2,
+      });
       state.disks[disk.path] = { largest: String(disk.bytes), format: '3', fileBytes: disk.usedBytes };
     });
   }
@@ -161,6 +214,13 @@ export class HypervStandIn {
           `\\\\${HOST_NAME}\\root\\virtualization\\v2:Msvm_VirtualEthernetSwitch.CreationClassName="Msvm_VirtualEthernetSwitch",Name="${SWITCH}"`,
         ],
       });
+      // The published examples end in a GUID, and do not say of what. The driver looks for the card's own.
+      if (card.kind === 'Synthetic')
+        rowsIn(objects, 'Win32_PerfRawData_NvspNicStats_HyperVVirtualNetworkAdapter').push({
+          Name: `a VM_Network Adapter_${id.toLowerCase()}--${device.toLowerCase()}`,
+          BytesReceivedPersec: 5_000,
+          BytesSentPersec: 700,
+        });
       rowsIn(objects, 'Msvm_GuestNetworkAdapterConfiguration').push({
         InstanceID: `Microsoft:GuestNetwork\\${id}\\${device}`,
         IPAddresses: [...card.addresses],
@@ -212,7 +272,13 @@ function emptyHost(): StandInState {
           Version: '10.0.20348',
           LastBootUpTime: `/Date(${nowMs - 86_400_000})/`,
           LocalDateTime: `/Date(${nowMs})/`,
+          TotalVisibleMemorySize: 134_217_728,
+          FreePhysicalMemory: 100_663_296,
         },
+      ],
+      [LOGICAL]: [
+        ...Array.from({ length: 32 }, (_, index) => ({ Name: `Hv LP ${index}`, PercentTotalRunTime: USED_UNITS })),
+        { Name: '_Total', PercentTotalRunTime: USED_UNITS * 32 },
       ],
     },
   };

@@ -34,9 +34,12 @@ export interface RunningVcsim {
   kill(): Promise<void>;
 }
 
-export async function startVcsim(hosts: number, vmsPerHost: number): Promise<RunningVcsim> {
+/** @param hosts - or one ESXi host, without a vCenter. */
+export async function startVcsim(hosts: number | 'esx', vmsPerHost: number): Promise<RunningVcsim> {
   const program = await buildVcsim();
-  const child = spawn(program, [String(hosts), String(vmsPerHost)], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(program, [hosts === 'esx' ? '-' : String(hosts), String(vmsPerHost)], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   const nextAnswer = async (): Promise<unknown> => {
@@ -71,10 +74,11 @@ export async function startVcsim(hosts: number, vmsPerHost: number): Promise<Run
 
 /** Compiled once for each state of its source, with what Debian's packages bring and nothing from the network. */
 async function buildVcsim(): Promise<string> {
-  const source = join(CHECKOUT, 'tests/harness/vcsim/main.go');
+  const sources = ['main.go', 'tagging.go'].map((name) => join(CHECKOUT, 'tests/harness/vcsim', name));
   const folder = join(CHECKOUT, '.build/tests');
   const program = join(folder, 'vcsim');
-  if (existsSync(program) && statSync(program).mtimeMs > statSync(source).mtimeMs) return program;
+  const isNewer = (source: string): boolean => statSync(program).mtimeMs > statSync(source).mtimeMs;
+  if (existsSync(program) && sources.every(isNewer)) return program;
   mkdirSync(folder, { recursive: true });
   const env = {
     PATH: '/usr/bin:/bin',
@@ -83,6 +87,6 @@ async function buildVcsim(): Promise<string> {
     GOCACHE: join(folder, 'go-cache'),
     GOFLAGS: '',
   };
-  await runChecked(['go', 'build', '-o', program, source], { env, deadlineMs: BUILD_DEADLINE_MS });
+  await runChecked(['go', 'build', '-o', program, ...sources], { env, deadlineMs: BUILD_DEADLINE_MS });
   return program;
 }

@@ -216,13 +216,24 @@ export class SourceLoop {
     inventory.apply({
       sourceId: this.source.id,
       observation: { kind: 'change', change },
-      moment: this.#moment('isCompared' in change ? 'poll' : 'event'),
+      moment:
+        change.kind === 'tags'
+          ? this.#momentOfTags(change.notBeforeMs)
+          : this.#moment('isCompared' in change ? 'poll' : 'event'),
       holder,
     });
   }
 
+  /** They were found by looking, but not in a look. */
+  #momentOfTags(notBeforeMs: number | null): Moment {
+    const moment = { ...this.#moment('poll'), notBeforeMs: notBeforeMs ?? 0 };
+    return notBeforeMs === null ? { ...moment, isFirstWord: true } : moment;
+  }
+
   async #lookAt(session: DriverSession): Promise<void> {
     const { inventory, holder } = this.#parts;
+    // What was heard until now is older than the look.
+    for (const change of this.#mailbox.take()) this.#write(change);
     const patience = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LOOK_DEADLINE_MS)]);
     const moment = (): Moment => this.#moment('poll');
     const look = new LookWriter({ inventory, sourceId: this.source.id, holder, moment, signal: patience });

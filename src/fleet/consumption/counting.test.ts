@@ -42,6 +42,12 @@ test('a new run counts from its own beginning, even when its counter is already 
   assert.deepEqual(counted?.gaps, [{ kind: 'reset', fromMs: 60_000, toMs: 120_000 }]);
 });
 
+test('a counter that was never told before is a baseline, not all that the run did', () => {
+  const before = kept({ run: null, counters: {} });
+  const told = countBetween(before, someSample({ atMs: 120_000, run: '1', cpuNanoseconds: 9_000n }), usual);
+  assert.deepEqual([told?.amounts.cpuNanoseconds, told?.gaps], [undefined, []]);
+});
+
 test('processor time that fell is a new run, whatever the run is called', () => {
   const counted = countBetween(kept({}), someSample({ atMs: 120_000, run: '1', cpuNanoseconds: 3n }), usual);
   assert.equal(counted?.amounts.cpuNanoseconds, 3n);

@@ -83,7 +83,7 @@ export function countBetween(
   const nothing = { span: { startMs: atMs, endMs: atMs }, amounts: {}, gaps: [] };
   if (before === undefined) {
     if (beganMs === undefined) return nothing;
-    return risen(now, {}, { startMs: Math.min(beganMs, atMs), endMs: atMs }, { everyMs, gaps: [] });
+    return risen(now, undefined, { startMs: Math.min(beganMs, atMs), endMs: atMs }, { everyMs, gaps: [] });
   }
   if (atMs <= before.atMs) return undefined;
   const span = { startMs: before.atMs, endMs: atMs };
@@ -91,7 +91,7 @@ export function countBetween(
     const startMs = Math.min(Math.max(before.atMs, beganMs ?? 0), atMs);
     // What it did between its last reading and its end was said when it ended.
     const gaps: Gap[] = before.hasEnded ? [] : [{ kind: 'reset', fromMs: before.atMs, toMs: atMs }];
-    return risen(now, {}, { startMs, endMs: atMs }, { everyMs, gaps });
+    return risen(now, undefined, { startMs, endMs: atMs }, { everyMs, gaps });
   }
   const isLate = atMs - before.atMs > LATE_PACES * everyMs;
   return risen(now, before.counters, span, {
@@ -111,23 +111,22 @@ function isNewRun(before: KeptReading, now: VmSample): boolean {
 }
 
 /**
- * @param from - what the counters stood at when the span began; one that is absent stood at nothing when the run is new, and is
- *   a baseline otherwise. One that fell within a run lost a device: what is left is where it goes on from.
+ * @param from - what the counters stood at when the span began; undefined when the run is new, and they stood at nothing. One that is
+ *   absent was not told then, and is a baseline. One that fell within a run lost a device: what is left is where it goes on from.
  */
 function risen(
   now: VmSample,
-  from: KeptReading['counters'],
+  from: KeptReading['counters'] | undefined,
   span: Counted['span'],
   { everyMs, gaps }: { readonly everyMs: number; readonly gaps: readonly Gap[] },
 ): Counted {
-  const isWhole = Object.keys(from).length === 0;
   const amounts: Partial<Record<AmountName, bigint>> = {};
   const found = [...gaps];
   const note = (kind: GapKind): void => {
     if (!found.some((gap) => gap.kind === kind)) found.push({ kind, fromMs: span.startMs, toMs: span.endMs });
   };
   for (const name of COUNTERS) {
-    const [was, is] = [from[name] ?? (isWhole ? 0n : undefined), now[name]];
+    const [was, is] = [from === undefined ? 0n : from[name], now[name]];
     if (is === null || was === undefined) continue;
     const rise = overTop(was, is, now.counterBits);
     if (rise < 0n) note('device');

@@ -51,7 +51,12 @@ export class IntervalTable {
   move(vmId: number, last: Last, now: { readonly next: Standing | undefined; readonly moment: Moment }): void {
     const { learn, close, open } = step(last, now.next, now.moment);
     if (learn !== undefined)
-      this.#database.run('UPDATE interval SET addresses = ? WHERE id = ?', learn.addresses, learn.id);
+      this.#database.run(
+        'UPDATE interval SET addresses = ?, owner = ? WHERE id = ?',
+        learn.addresses,
+        learn.owner,
+        learn.id,
+      );
     if (close !== undefined) {
       const { atMs, observedMs, notBeforeMs, how } = close.moment;
       this.#database.run(

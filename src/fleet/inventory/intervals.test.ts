@@ -55,7 +55,9 @@ test('who has the word: a source that answers, then the oldest sighting', () => 
 
 test('addresses that are told a moment after the start were there from the start; later they are another shape', () => {
   const silent: OpenInterval = { id: 5, standing: { ...standing, addresses: null }, openedMs: 1_000 };
-  assert.deepEqual(step(silent, { ...standing, addresses: 2 }, at(3_000)), { learn: { id: 5, addresses: 2 } });
+  assert.deepEqual(step(silent, { ...standing, addresses: 2 }, at(3_000)), {
+    learn: { id: 5, addresses: 2, owner: null },
+  });
   assert.deepEqual(step(silent, { ...standing, addresses: 2 }, at(90_000)).open?.causes, ['shape']);
   const known: OpenInterval = { id: 5, standing: { ...standing, addresses: 2 }, openedMs: 1_000 };
   assert.deepEqual(step(known, { ...standing, addresses: 3 }, at(90_000)).open?.standing.addresses, 3);
@@ -66,4 +68,13 @@ test('a VM whose addresses are not told any more, paused or off, keeps them', ()
   assert.deepEqual(step(known, { ...standing, addresses: null }, at(90_000)), {});
   const off = step(known, { ...standing, powerState: 'off', addresses: null }, at(90_000));
   assert.deepEqual([off.open?.causes, off.open?.standing.addresses], [['power'], 2]);
+});
+
+test('an owner that nobody had asked for before was there from the beginning; much later, or with something else, it is a change', () => {
+  const firstWord = (ms: number): Moment => ({ ...at(ms), how: 'poll', isFirstWord: true });
+  const owned = { ...standing, owner: 'ann' };
+  assert.deepEqual(step(open, owned, firstWord(300_000)), { learn: { id: 5, addresses: 0, owner: 'ann' } });
+  assert.deepEqual(step(open, owned, at(1_001)).open?.causes, ['owner']);
+  assert.deepEqual(step(open, owned, firstWord(3_600_000)).open?.causes, ['owner']);
+  assert.deepEqual(step(open, { ...owned, powerState: 'off' }, firstWord(2_000)).open?.causes, ['power', 'owner']);
 });

@@ -33,6 +33,8 @@ export interface Moment {
   readonly atMs: number;
   /** It had not happened yet at this time of ours: the last time we looked. */
   readonly notBeforeMs: number;
+  /** Nobody had asked before: what is told now was so from when the VM was first seen, as far as anybody knows. */
+  readonly isFirstWord?: true;
 }
 
 export interface OpenInterval {
@@ -43,10 +45,12 @@ export interface OpenInterval {
 
 /** Addresses are told a moment after a VM has started: what is learned so soon was so from the interval's beginning. */
 const SETTLE_MS = 10_000;
+/** Tags that are read apart come after the first look at a large estate; later than this nobody can say that they were there all along. */
+const FIRST_WORD_MS = 10 * 60_000;
 
 export interface Step {
-  /** The open interval stays open and has this many addresses. */
-  readonly learn?: { readonly id: number; readonly addresses: number };
+  /** The open interval stays open, and this is known of it from its beginning. */
+  readonly learn?: { readonly id: number } & Pick<Standing, 'addresses' | 'owner'>;
   readonly close?: { readonly id: number; readonly moment: Moment };
   readonly open?: {
     readonly standing: Standing;
@@ -74,9 +78,12 @@ export function step(last: Last, next: Standing | undefined, moment: Moment): St
   const standing = { ...next, addresses: next.addresses ?? open.standing.addresses };
   const causes = causesOf(open.standing, standing);
   if (causes.length === 0) return {};
-  const isLearned = causesOf({ ...open.standing, addresses: standing.addresses }, standing).length === 0;
-  if (isLearned && standing.addresses !== null && when.atMs - open.openedMs < SETTLE_MS)
-    return { learn: { id: open.id, addresses: standing.addresses } };
+  const { addresses, owner } = standing;
+  const isFirstWord = moment.isFirstWord === true;
+  const learned = { ...open.standing, addresses, ...(isFirstWord ? { owner } : {}) };
+  const isLearned = causesOf(learned, standing).length === 0;
+  if (isLearned && when.atMs - open.openedMs < (isFirstWord ? FIRST_WORD_MS : SETTLE_MS))
+    return { learn: { id: open.id, addresses, owner } };
   const movedFrom = causes.includes('moved') ? (open.standing.hostName ?? open.standing.hostKey) : null;
   return { close: { id: open.id, moment: when }, open: { standing, moment: when, causes, movedFrom } };
 }

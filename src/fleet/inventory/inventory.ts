@@ -82,7 +82,7 @@ export class Inventory {
       if (observed.hosts !== undefined) this.#hosts.take(sourceId, observed.hosts, moment.atMs);
       const findings = reconcile(observed.previous ?? this.previous(sourceId), observation);
       // A first look finds what was there all along: that is no drift.
-      const isQuiet = this.#isFirstLook(sourceId);
+      const isQuiet = moment.isFirstWord === true || this.#isFirstLook(sourceId);
       const touched = new Set<number>();
       for (const finding of findings)
         if (finding.kind !== 'appeared') touched.add(this.#take(sourceId, finding, moment));

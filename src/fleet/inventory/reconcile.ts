@@ -91,6 +91,12 @@ function reconcileChange(previous: Previous, change: VmChange): Finding[] {
       const known = previous.sighting(change.nativeId);
       return known === undefined ? [] : [{ kind: 'left', vmId: known.vmId, nativeId: change.nativeId }];
     }
+    case 'tags': {
+      const known = previous.sighting(change.nativeId);
+      if (known === undefined) return [];
+      const facts = { ...(JSON.parse(known.text) as VmFacts), tags: [...change.tags] };
+      return factsText(facts) === known.text ? [] : [{ kind: 'changed', vmId: known.vmId, facts }];
+    }
     case 'missed':
       return [];
   }

@@ -134,6 +134,17 @@ export class SourceTable {
     );
   }
 
+  /** The tags VMs were last seen with there; undefined when none is known there. */
+  lastTags(id: number): ((nativeId: string) => readonly string[] | undefined) | undefined {
+    const known = 'FROM sighting WHERE source_id = ? AND gone_ms IS NULL';
+    if (this.#database.get(`SELECT 1 ${known} LIMIT 1`, id) === undefined) return undefined;
+    return (nativeId) => {
+      const sql = `SELECT facts ->> '$.tags' AS tags ${known} AND native_id = ?`;
+      const row = this.#database.get<{ tags: string }>(sql, id, nativeId);
+      return row === undefined ? undefined : (JSON.parse(row.tags) as string[]);
+    };
+  }
+
   setPace(id: number, { everyMs, sampleEveryMs }: { readonly everyMs: number; readonly sampleEveryMs: number }): void {
     this.#database.run('UPDATE source SET every_ms = ?, sample_every_ms = ? WHERE id = ?', everyMs, sampleEveryMs, id);
   }

@@ -2,7 +2,9 @@
 //
 // Usage: vcsim HOSTS VMS_PER_HOST. Prints one line: {"url", "fingerprint"}. Then a command a line on standard input, an
 // answer a line: list | create NAME | start NAME | stop NAME | remove NAME | rename NAME NEW | move NAME |
-// moved NAME | delay METHOD MS | logout. "delay": calls of a method are served so much later. "moved" moves it and posts the event that a vCenter has of it, which vcsim 0.24 leaves out.
+// moved NAME | delay METHOD MS | logout | category NAME | tag CATEGORY NAME | untag CATEGORY NAME |
+// attach VM CATEGORY TAG | detach VM CATEGORY TAG | tagging FAULT | sessions | expire | calls. "delay": calls of a method are served so much later. "moved" moves it and posts the event that a vCenter has of it, which vcsim 0.24 leaves out.
+// A "-" for HOSTS is one ESXi host. See tagging.go for the last five.
 package main
 
 import (
@@ -45,14 +47,20 @@ func main() {
 	log.SetOutput(ioutil.Discard)
 	model := simulator.VPX()
 	model.Cluster = 0
-	model.Host, _ = strconv.Atoi(os.Args[1])
+	if os.Args[1] == "-" {
+		model = simulator.ESX()
+	} else {
+		model.Host, _ = strconv.Atoi(os.Args[1])
+	}
 	model.Machine, _ = strconv.Atoi(os.Args[2])
 	if err := model.Create(); err != nil {
 		panic(err)
 	}
 	model.Service.TLS = new(tls.Config)
 	model.Service.Listen = &url.URL{User: url.UserPassword("operator", "secret")}
+	model.Service.RegisterEndpoints = true
 	server := model.Service.NewServer()
+	door := openTagging(server, model.Service)
 	sum := sha256.Sum256(server.Certificate().Raw)
 	reply(map[string]string{"url": server.URL.Host, "fingerprint": hex.EncodeToString(sum[:])})
 	client, err := govmomi.NewClient(ctx, server.URL, true)
@@ -68,7 +76,10 @@ func main() {
 			reply("ok")
 			continue
 		}
-		answer, err := act(client, words)
+		answer, err := door.act(client, words)
+		if answer == nil && err == nil {
+			answer, err = act(client, words)
+		}
 		if err != nil {
 			answer = map[string]string{"error": err.Error()}
 		}

@@ -93,13 +93,60 @@ const NameSchema = v.object({
   system: rows(v.object({ Caption: text, Version: text })),
 });
 const UseSchema = v.object({
-  systems: rows(v.object({ Name: v.string(), EnabledState: v.number() })),
-  summaries: rows(v.object({ Name: v.string(), MemoryUsage: quantity })),
+  systems: rows(v.object({ Name: v.string(), ElementName: text, EnabledState: v.number(), ProcessID: quantity })),
+  summaries: rows(v.object({ Name: v.string(), MemoryUsage: quantity, NumberOfProcessors: quantity })),
+  synthetic: rows(v.object({ InstanceID: v.string() })),
+  emulated: rows(v.object({ InstanceID: v.string() })),
+  storage: rows(v.object({ InstanceID: v.string(), ResourceSubType: text, HostResource: texts })),
 });
+export type Use = Readonly<v.InferOutput<typeof UseSchema>>;
+
+/** Raw counters: since the instance is there, whatever their names say. A VM's are in 100 ns. */
+const timeRows = rows(v.object({ Name: v.string(), PercentTotalRunTime: quantity }));
+const COUNTERS = {
+  processors: v.object({ rows: timeRows }),
+  cards: v.object({
+    rows: rows(v.object({ Name: v.string(), BytesReceivedPersec: quantity, BytesSentPersec: quantity })),
+  }),
+  drives: v.object({
+    rows: rows(
+      v.object({
+        Name: v.string(),
+        ReadBytesPersec: quantity,
+        WriteBytesPersec: quantity,
+        ReadOperationsPerSec: quantity,
+        WriteOperationsPerSec: quantity,
+      }),
+    ),
+  }),
+  logical: v.object({ rows: timeRows }),
+} as const;
+export type CounterClass = keyof typeof COUNTERS;
+type RowsOf<Class extends CounterClass> = v.InferOutput<(typeof COUNTERS)[Class]>['rows'];
+/** Absent where this Windows does not have the class, or not for this user. */
+export type Counters = { readonly [Class in Exclude<CounterClass, 'logical'>]?: RowsOf<Class> | undefined };
+
+const HostUseSchema = v.object({
+  computer: rows(v.object({ Name: v.string() })),
+  product: rows(v.object({ UUID: text })),
+  system: rows(
+    v.object({
+      LastBootUpTime: time,
+      LocalDateTime: time,
+      TotalVisibleMemorySize: quantity,
+      FreePhysicalMemory: quantity,
+    }),
+  ),
+});
+export type HostUse = Readonly<v.InferOutput<typeof HostUseSchema>> & { readonly logical: RowsOf<'logical'> };
 
 export const readEstate = (answer: unknown, where: string): Estate => read(EstateSchema, answer, where);
 export const readName = (answer: unknown, where: string) => read(NameSchema, answer, where);
-export const readUse = (answer: unknown, where: string) => read(UseSchema, answer, where);
+export const readUse = (answer: unknown, where: string): Use => read(UseSchema, answer, where);
+export const readHostUse = (answer: unknown, where: string): Omit<HostUse, 'logical'> =>
+  read(HostUseSchema, answer, where);
+export const readCounters = <Class extends CounterClass>(of: Class, answer: unknown, where: string): RowsOf<Class> =>
+  read(COUNTERS[of], answer, where).rows as RowsOf<Class>;
 
 /** @throws hyperv.malformed (invalid) naming what is not what it should be. */
 function read<Schema extends v.GenericSchema>(schema: Schema, answer: unknown, where: string): v.InferOutput<Schema> {

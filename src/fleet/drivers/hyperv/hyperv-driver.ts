@@ -8,13 +8,22 @@
 import * as v from 'valibot';
 import { BerthError, type ErrorKind } from '#base';
 import { nowMs, spawnStreams } from '#platform';
-import type { DriverSession, FleetDriver, PowerFacet, PowerVerb, SampleFacet, SnapshotPage } from '../../driver.ts';
+import type {
+  DriverSession,
+  FleetDriver,
+  HostSampleFacet,
+  PowerFacet,
+  PowerVerb,
+  SampleFacet,
+  SnapshotPage,
+} from '../../driver.ts';
 import { parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
 import { SSH_ENVIRONMENT, SSH_PARAMETERS, sshArguments, sshFailure, sshProblems } from '../../ssh.ts';
-import { type Estate, readEstate, readName, readUse } from './answers.ts';
+import { type CounterClass, type Estate, readCounters, readEstate, readHostUse, readName, readUse } from './answers.ts';
+import { hostSample, vmSamples } from './counters.ts';
 import { RemoteLine } from './remote-line.ts';
 import { REMOTE_WORDS } from './script.ts';
-import { hasSettings, hostFacts, isVm, partsByVm, powerOf, vmFacts } from './vm-facts.ts';
+import { hasSettings, hostFacts, isVm, partsByVm, vmFacts } from './vm-facts.ts';
 
 /** The first query wakes WMI's provider up. */
 const NAME_DEADLINE_MS = 30_000;
@@ -22,11 +31,10 @@ const NAME_DEADLINE_MS = 30_000;
 const LOOK_DEADLINE_MS = 5 * 60_000;
 const USE_DEADLINE_MS = 60_000;
 const ACT_DEADLINE_MS = 60_000;
-const MIB = 2n ** 20n;
 
 const LIMITS = [
   'no events: changes are found by looking',
-  'memory in use is all that is counted: Hyper-V names its counters of processor time after VMs, whose names are not unique',
+  'of VMs that share a name with another one no processor time is counted: Hyper-V names its counters after them',
 ];
 
 export const hypervDriver: FleetDriver = { name: 'hyperv', schemes: ['hyperv+ssh'], problemsOf, open };
@@ -89,6 +97,7 @@ function sessionOf(line: RemoteLine, where: string): DriverSession {
     snapshot: (signal) => snapshot(line, where, signal),
     close: async () => line.close(),
     samples: sampleFacet(line, where),
+    hostSamples: hostSampleFacet(line, where),
   };
 }
 
@@ -133,29 +142,37 @@ function tryFacts(system: Estate['systems'][number], estate: Estate, hostId: str
   }
 }
 
+/** Those of a class that this Windows does not have, or not for this user, are not known. */
+async function countersOf<Class extends CounterClass>(line: RemoteLine, of: Class, where: string) {
+  try {
+    return readCounters(of, await line.ask([of], USE_DEADLINE_MS), where);
+  } catch (error) {
+    if (error instanceof BerthError && /^(unsupported|denied)$/.test(error.kind)) return undefined;
+    throw error;
+  }
+}
+
 function sampleFacet(line: RemoteLine, where: string): SampleFacet {
   return {
     read: async () => {
-      const { systems, summaries } = readUse(await line.ask(['use'], USE_DEADLINE_MS), where);
-      requireSight(systems, where);
+      const use = readUse(await line.ask(['use'], USE_DEADLINE_MS), where);
+      requireSight(use.systems, where);
+      const processors = await countersOf(line, 'processors', where);
       const atMs = nowMs();
-      const running = systems.filter((one) => isVm(one) && /^(running|paused)$/.test(powerOf(one.EnabledState)));
-      return running.map(({ Name: nativeId }) => {
-        const memoryMib = summaries.find((one) => one.Name.toLowerCase() === nativeId.toLowerCase())?.MemoryUsage;
-        return {
-          nativeId,
-          atMs,
-          run: null,
-          cpuNanoseconds: null,
-          memoryUsedBytes: memoryMib === null || memoryMib === undefined ? null : BigInt(Math.floor(memoryMib)) * MIB,
-          diskReadBytes: null,
-          diskWrittenBytes: null,
-          diskReads: null,
-          diskWrites: null,
-          receivedBytes: null,
-          sentBytes: null,
-        };
-      });
+      const cards = await countersOf(line, 'cards', where);
+      const drives = await countersOf(line, 'drives', where);
+      return vmSamples(use, { processors, cards, drives }, atMs);
+    },
+  };
+}
+
+function hostSampleFacet(line: RemoteLine, where: string): HostSampleFacet {
+  return {
+    read: async () => {
+      const host = readHostUse(await line.ask(['host'], USE_DEADLINE_MS), where);
+      const logical = (await countersOf(line, 'logical', where)) ?? [];
+      const sample = hostSample({ ...host, logical }, nowMs());
+      return sample === undefined ? [] : [sample];
     },
   };
 }

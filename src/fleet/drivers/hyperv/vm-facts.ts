@@ -272,6 +272,14 @@ function isOf(instanceId: string, vmId: string): boolean {
 
 const ARCHITECTURES: Readonly<Record<number, string>> = { 0: 'i686', 9: 'x86_64', 12: 'aarch64' };
 
+/** Its UUID, else its name. */
+export function hostIdOf(of: {
+  readonly computer: readonly { readonly Name: string }[];
+  readonly product: readonly { readonly UUID: string }[];
+}): string {
+  return normalizeUuid(of.product[0]?.UUID ?? '') ?? of.computer[0]?.Name ?? '';
+}
+
 /** @returns what `parseHostFacts` takes. */
 export function hostFacts(estate: Estate): Record<keyof HypervisorHost, unknown> {
   const [computer] = estate.computer;
@@ -279,9 +287,10 @@ export function hostFacts(estate: Estate): Record<keyof HypervisorHost, unknown>
   const [cpu] = estate.cpus;
   const uuid = normalizeUuid(estate.product[0]?.UUID ?? '') ?? null;
   const name = computer?.Name ?? '';
+  const nativeId = hostIdOf(estate);
   const upMs = (system?.LocalDateTime ?? Number.NaN) - (system?.LastBootUpTime ?? Number.NaN);
   return {
-    nativeId: uuid ?? name,
+    nativeId,
     name,
     uuid,
     cpuModel: cpu?.Name.trim() || null,

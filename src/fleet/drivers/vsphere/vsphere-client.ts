@@ -1,6 +1,13 @@
 /** One login at a vCenter or an ESXi host: calls, and the objects every client begins with. */
 import { BerthError } from '#base';
-import { type HttpsConnections, httpRequest, httpsConnections, readWhole, translateHttpError } from '#platform';
+import {
+  type HttpResponse,
+  type HttpsConnections,
+  httpRequest,
+  httpsConnections,
+  readWhole,
+  translateHttpError,
+} from '#platform';
 import type { SourceTarget } from '../../driver.ts';
 import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
 import { scanXml, type XmlWish } from '../../xml-scan.ts';
@@ -16,6 +23,18 @@ const CALL_IDLE_MS = 120_000;
 export interface CallOptions extends XmlWish {
   /** Without a byte for so long the call has failed. */
   readonly idleMs?: number;
+}
+
+export interface BesideRequest {
+  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly mostBytes: number;
+}
+
+export interface BesideAnswer {
+  readonly status: number;
+  readonly text: string;
 }
 
 export interface ServiceContent {
@@ -72,16 +91,38 @@ export class VsphereClient {
         },
       );
     }
-    const answer = await readWhole(response.body, {
-      mostBytes: MOST_ANSWER_BYTES,
-      tooLarge: () => {
-        const text = `the answer to ${method} has more than ${MOST_ANSWER_BYTES} bytes`;
-        return new BerthError('exhausted', 'vsphere.too_large', text);
-      },
-    }).catch((error: unknown) => {
-      throw translateHttpError(error, this.#url, this.#closing.signal);
+    return responseOf(scanXml(await this.#textOf(response, method, MOST_ANSWER_BYTES), options), method);
+  }
+
+  /** To another API of the same server, whose connections are judged alike. @throws http.unreachable, vsphere.too_large */
+  async beside(path: string, { method, headers, body, mostBytes }: BesideRequest): Promise<BesideAnswer> {
+    const response = await httpRequest({
+      url: new URL(path, this.#url),
+      method,
+      headers,
+      ...(body === undefined ? {} : { body }),
+      idleMs: CALL_IDLE_MS,
+      through: this.#connections,
+      signal: this.#closing.signal,
     });
-    return responseOf(scanXml(answer.toString('utf8'), options), method);
+    const text = await this.#textOf(response, `${method} ${path}`, mostBytes);
+    return { status: response.status, text };
+  }
+
+  get host(): string {
+    return this.#url.host;
+  }
+
+  async #textOf(response: HttpResponse, what: string, mostBytes: number): Promise<string> {
+    const tooLarge = (): BerthError => {
+      const problem = `the answer to ${what.slice(0, 200)} has more than ${mostBytes} bytes`;
+      return new BerthError('exhausted', 'vsphere.too_large', problem);
+    };
+    try {
+      return (await readWhole(response.body, { mostBytes, tooLarge })).toString('utf8');
+    } catch (error) {
+      throw translateHttpError(error, this.#url, this.#closing.signal);
+    }
   }
 
   async serviceContent(): Promise<ServiceContent> {

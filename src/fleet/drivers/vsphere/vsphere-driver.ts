@@ -3,7 +3,7 @@
  *
  * A look lists what a container view holds and asks for named properties of 250 objects at a time: nothing grows with the
  * estate but the number of calls. Changes come by WaitForUpdatesEx on a collector of its own; what changed is then read
- * like in a look. Sessions that expire end, and the loop of the source signs in anew.
+ * like in a look. Tags come from another API, by asking (tag-book.ts). Sessions that expire end, and the loop of the source signs in anew.
  */
 import { BerthError, messageOf } from '#base';
 import { nowMs, startTimer } from '#platform';
@@ -17,18 +17,22 @@ import type {
   PowerFacet,
   SnapshotPage,
   SourceTarget,
+  TagFacet,
   VmPeriod,
 } from '../../driver.ts';
-import { parseHostFacts, type VmFacts } from '../../facts.ts';
+import { parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
 import { textAt } from '../../xml.ts';
 import { element, type Moref, reference } from './soap.ts';
+import { TagBook } from './tag-book.ts';
+import { VapiClient } from './vapi-client.ts';
 import { PAGE_OBJECTS, type ServiceContent, VsphereClient } from './vsphere-client.ts';
-import { HOST_PROPERTIES, hostFacts, type ObjectContent } from './vsphere-facts.ts';
+import { HOST_PROPERTIES, hostFacts, type ObjectContent, VM_PROPERTIES, vmFacts } from './vsphere-facts.ts';
 import { pastEvents } from './vsphere-history.ts';
 import { HostPeriodReader } from './vsphere-host-periods.ts';
 import { type CounterKeys, counterKeys, PERIOD_SECONDS, periodSpec, periodsOf } from './vsphere-periods.ts';
 import { powerFacet } from './vsphere-power.ts';
-import { VsphereWatch, WANTED_OF_VMS } from './vsphere-watch.ts';
+import { TagReader, type TagsByVm } from './vsphere-tags.ts';
+import { type OnChange, VsphereWatch, type WantedOfVms } from './vsphere-watch.ts';
 
 /** While one is read and another is on its way, the server is at the next. */
 const PAGES_AT_ONCE = 3;
@@ -38,7 +42,10 @@ const PERIOD_MS = PERIOD_SECONDS * 1_000;
 /** The way there and back is in the difference of the clocks: less than this is none. */
 const SAME_CLOCK_MS = 5_000;
 const LOGOUT_MS = 1_000;
-export const vsphereDriver: FleetDriver = {
+/** vCenter tells of tags only when it is asked: a call for each 100 tags, and one more. */
+const TAGS_EVERY_MS = 60_000;
+
+const VSPHERE: Omit<FleetDriver, 'open'> = {
   name: 'vsphere',
   schemes: ['vsphere', 'esx'],
   problemsOf: (url) => [
@@ -49,10 +56,16 @@ export const vsphereDriver: FleetDriver = {
     ...(/^\/?(sdk\/?)?$/.test(url.pathname) ? [] : [`the path ${url.pathname} is not /sdk`]),
     ...(url.search === '' ? [] : ['there are no parameters']),
   ],
-  open,
 };
 
-async function open(target: SourceTarget, signal: AbortSignal): Promise<DriverSession> {
+export const vsphereDriver: FleetDriver = vsphereDriverWith({ tagsEveryMs: TAGS_EVERY_MS });
+
+/** @param pace - `tagsEveryMs`: between two readings of tags. */
+export function vsphereDriverWith(pace: { readonly tagsEveryMs: number }): FleetDriver {
+  return { ...VSPHERE, open: (target, signal) => open(target, signal, pace.tagsEveryMs) };
+}
+
+async function open(target: SourceTarget, signal: AbortSignal, tagsEveryMs: number): Promise<DriverSession> {
   signal.throwIfAborted();
   const { credentials } = target;
   if (credentials === undefined) {
@@ -70,7 +83,8 @@ async function open(target: SourceTarget, signal: AbortSignal): Promise<DriverSe
       element('userName', credentials.user),
       element('password', credentials.password),
     ]);
-    return new VsphereSession(client, content, target);
+    const vapi = new VapiClient(client, credentials);
+    return new VsphereSession({ client, content, target, vapi, tagsEveryMs });
   } catch (error) {
     client.close();
     signal.throwIfAborted();
@@ -80,33 +94,55 @@ async function open(target: SourceTarget, signal: AbortSignal): Promise<DriverSe
   }
 }
 
+interface SessionParts {
+  readonly client: VsphereClient;
+  readonly content: ServiceContent;
+  readonly target: SourceTarget;
+  readonly vapi: VapiClient;
+  readonly tagsEveryMs: number;
+}
+
 class VsphereSession implements DriverSession {
   readonly ended: Promise<BerthError | undefined>;
   readonly events: EventFacet;
   readonly power?: PowerFacet;
   readonly periods?: PeriodFacet;
   readonly history?: HistoryFacet;
+  readonly tags: TagFacet;
   readonly #client: VsphereClient;
   readonly #content: ServiceContent;
   readonly #target: SourceTarget;
   #finish: (reason: BerthError | undefined) => void = () => {};
   #isOver = false;
+  #hasLooked = false;
   /** Why it is over, unless it was closed. */
   #reason: BerthError | undefined;
   #counterKeys: CounterKeys | undefined;
   readonly #watch: VsphereWatch;
+  readonly #wanted: WantedOfVms;
+  readonly #vapi: VapiClient;
+  readonly #tagBook: TagBook;
+  /** Hears what changes, once somebody watches. */
+  #onChange: OnChange | undefined;
+  #leaving: Promise<void> | undefined;
   #hostPeriods: HostPeriodReader | undefined;
 
-  constructor(client: VsphereClient, content: ServiceContent, target: SourceTarget) {
+  constructor({ client, content, target, vapi, tagsEveryMs }: SessionParts) {
     this.#client = client;
+    this.#vapi = vapi;
+    const reader = new TagReader(vapi);
+    const read = async (): Promise<TagsByVm> => (await reader.read()).byVm;
+    this.#tagBook = new TagBook({ read, lastTags: target.lastTags, everyMs: tagsEveryMs });
+    this.tags = { count: () => countTags(new TagReader(vapi)) };
+    this.#wanted = { properties: VM_PROPERTIES, read: (one) => this.#factsOf(one) };
     this.#content = content;
     this.#target = target;
     this.ended = new Promise((resolve) => {
       this.#finish = resolve;
     });
     const failed = (error: unknown): void => void this.#noticed(error);
-    this.#watch = new VsphereWatch({ client, content, isOver: () => this.#isOver, failed });
-    this.events = { afterLook: true, watch: (onChange) => this.#watch.begin(onChange) };
+    this.#watch = new VsphereWatch({ client, content, wanted: this.#wanted, isOver: () => this.#isOver, failed });
+    this.events = { afterLook: true, watch: (onChange) => this.#watchWith(onChange) };
     const { perfManager, eventManager } = content;
     if (eventManager !== undefined) this.history = { since: (fromMs) => this.#past(eventManager, fromMs) };
     if (perfManager !== undefined) this.periods = { read: (sinceMs) => this.#periods(perfManager, sinceMs) };
@@ -116,10 +152,7 @@ class VsphereSession implements DriverSession {
   async fingerprint(): ReturnType<DriverSession['fingerprint']> {
     // Asked anew: a session that is over must not look alive.
     const { product, version } = await this.#client.serviceContent();
-    const limits = [
-      'counters are those of vSphere’s own periods of 20 s, kept for an hour',
-      'no tags: vSphere keeps them behind another API',
-    ];
+    const limits = ['counters are those of vSphere’s own periods of 20 s, kept for an hour'];
     return { product, version, endpoint: this.#target.url.host, limits };
   }
 
@@ -127,8 +160,9 @@ class VsphereSession implements DriverSession {
     const note = this.#watch.beforeIt();
     const read = (one: ObjectContent): VmFacts => {
       note?.(one);
-      return WANTED_OF_VMS.read(one);
+      return this.#wanted.read(one);
     };
+    const lookedAt = await this.#tagBook.look();
     try {
       const [hosts, vms] = await Promise.all([
         this.#client.view(this.#content, 'HostSystem'),
@@ -136,24 +170,60 @@ class VsphereSession implements DriverSession {
       ]);
       const host = { properties: HOST_PROPERTIES, read: (one: ObjectContent) => parseHostFacts(hostFacts(one)) };
       for await (const page of this.#pages(hosts.members, host, signal)) yield { hosts: page, vms: [], unread: [] };
-      for await (const page of this.#pages(vms.members, { ...WANTED_OF_VMS, read }, signal))
+      for await (const page of this.#pages(vms.members, { ...this.#wanted, read }, signal))
         yield { hosts: [], vms: page, unread: [] };
       const destroy = [hosts, vms].map(({ view }) => this.#client.call('DestroyView', [reference('_this', view)]));
       await Promise.all(destroy);
+      this.#hasLooked = true;
+      this.#followTags();
     } catch (error) {
       throw this.#noticed(error);
+    } finally {
+      lookedAt();
     }
   }
 
+  async #watchWith(onChange: OnChange): Promise<() => Promise<void>> {
+    this.#onChange = onChange;
+    const stop = await this.#watch.begin((change) => {
+      if (change.kind === 'gone') this.#tagBook.forget(change.nativeId);
+      onChange(change);
+    });
+    this.#followTags();
+    return async () => {
+      this.#tagBook.stop();
+      await stop();
+    };
+  }
+
+  /** Not before the first look, which has enough to do, nor before somebody listens; what the look wrote has no tags that are newer. */
+  #followTags(): void {
+    if (this.#hasLooked && this.#onChange !== undefined) this.#tagBook.follow(this.#onChange);
+  }
+
+  #factsOf(one: ObjectContent): VmFacts {
+    const { tags, ...facts } = vmFacts(one);
+    return parseVmFacts({ ...facts, tags: this.#tagBook.tagsOf(one.moref.id, tags) });
+  }
+
   async close(): Promise<void> {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    // A server that does not answer is not waited for: sessions nobody uses expire.
+    if (!this.#isOver) {
+      this.#isOver = true;
+      const logout = this.#client.call('Logout', [reference('_this', this.#content.sessionManager)]);
+      this.#leaving = this.#leave([logout]);
+      await this.#leaving;
+      this.#finish(undefined);
+    }
+    await this.#leaving;
+  }
+
+  /** A server that does not answer is not waited for: sessions nobody uses expire. */
+  async #leave(partings: readonly Promise<unknown>[]): Promise<void> {
+    this.#tagBook.stop();
     const patience = startTimer(LOGOUT_MS, () => this.#client.close());
-    await this.#client.call('Logout', [reference('_this', this.#content.sessionManager)]).catch(() => {});
+    await Promise.allSettled([...partings, this.#vapi.close()]);
     patience.cancel();
     this.#client.close();
-    this.#finish(undefined);
   }
 
   /** Of all VMs that run. Times are turned from the server's clock into ours, unless both are as good as the same. */
@@ -256,11 +326,17 @@ class VsphereSession implements DriverSession {
     if (!this.#isOver) {
       this.#isOver = true;
       this.#reason = reason;
-      this.#client.close();
+      // The other session may be alive when this one is over.
+      this.#leaving = this.#leave([]);
       this.#finish(reason);
     }
     return reason;
   }
+}
+
+async function countTags(reader: TagReader): ReturnType<TagFacet['count']> {
+  const { byVm, count } = await reader.read();
+  return { tags: count, vms: byVm.size };
 }
 
 /** Whole seconds; clocks that are as good as the same are the same. */

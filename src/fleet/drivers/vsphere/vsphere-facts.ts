@@ -120,8 +120,11 @@ export function powerOf(value: string | undefined): PowerState {
   return POWER[value ?? ''] ?? 'unknown';
 }
 
-/** @returns what `parseVmFacts` takes. */
-export function vmFacts({ moref, properties }: ObjectContent): Record<keyof VmFacts, unknown> {
+/** @returns what `parseVmFacts` takes; `tags` without those of the tagging service. */
+export function vmFacts({
+  moref,
+  properties,
+}: ObjectContent): Record<keyof VmFacts, unknown> & { readonly tags: readonly string[] } {
   const text = (name: string): string | null => properties.get(name)?.text || null;
   const devices = childrenNamed(properties.get('config.hardware.device'), 'VirtualDevice');
   const types = devices.map(typeOf);

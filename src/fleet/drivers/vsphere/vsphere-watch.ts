@@ -7,12 +7,12 @@
  */
 import { BerthError } from '#base';
 import type { VmChange } from '../../driver.ts';
-import { parseVmFacts, type VmFacts } from '../../facts.ts';
+import type { VmFacts } from '../../facts.ts';
 import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
 import type { XmlWish } from '../../xml-scan.ts';
 import { element, type Moref, morefOf, reference, typedElement, type Xml } from './soap.ts';
 import { PAGE_OBJECTS, type ServiceContent, type VsphereClient } from './vsphere-client.ts';
-import { type ObjectContent, powerOf, propertiesOf, VM_PROPERTIES, vmFacts } from './vsphere-facts.ts';
+import { type ObjectContent, powerOf, propertiesOf, type VM_PROPERTIES } from './vsphere-facts.ts';
 
 /** How long one WaitForUpdatesEx may wait; the session stays alive by it. */
 const WAIT_SECONDS = 50;
@@ -24,10 +24,11 @@ const WATCHED = [
   'summary.config.memorySizeMB',
 ] as const satisfies readonly (typeof VM_PROPERTIES)[number][];
 
-export const WANTED_OF_VMS = {
-  properties: VM_PROPERTIES,
-  read: (one: ObjectContent): VmFacts => parseVmFacts(vmFacts(one)),
-};
+/** What is read of a VM, and what is made of it. */
+export interface WantedOfVms {
+  readonly properties: typeof VM_PROPERTIES;
+  readonly read: (one: ObjectContent) => VmFacts;
+}
 
 /** What is watched of each VM, by its id, as one text. */
 export type Watched = Map<string, string>;
@@ -47,6 +48,7 @@ interface Beginning {
 export interface WatchParts {
   readonly client: VsphereClient;
   readonly content: ServiceContent;
+  readonly wanted: WantedOfVms;
   readonly isOver: () => boolean;
   /** It listens no more. */
   readonly failed: (error: unknown) => void;
@@ -158,11 +160,11 @@ export class VsphereWatch {
 
   /** All of each of these VMs. @returns who was there */
   async #tellAnew(ids: readonly string[], tell: (vm: VmFacts) => void): Promise<ReadonlySet<string>> {
-    const { client, content } = this.#parts;
+    const { client, content, wanted } = this.#parts;
     const found = new Set<string>();
     for (let from = 0; from < ids.length; from += PAGE_OBJECTS) {
       const asked = ids.slice(from, from + PAGE_OBJECTS).map((id) => ({ type: 'VirtualMachine', id }));
-      for (const vm of await client.retrieve(content.propertyCollector, asked, WANTED_OF_VMS)) {
+      for (const vm of await client.retrieve(content.propertyCollector, asked, wanted)) {
         found.add(vm.nativeId);
         tell(vm);
       }
