@@ -20,7 +20,7 @@ import {
 export type Interest = 'all' | 'itself' | 'nothing';
 
 export interface XmlWish {
-  /** How much of an element is wanted; without it, all. The root is always read. */
+  /** How much of an element is wanted, asked once for each way a tag is written; without it, all. The root is always read. */
   readonly interest?: (name: string, attributes: Readonly<Record<string, string>>) => Interest;
   /** Elements of this path, from the root on, are handed out as they end, and not kept. */
   readonly handOut?: { readonly path: readonly string[]; readonly take: (element: XmlElement) => void };
@@ -63,6 +63,7 @@ interface Tag {
   readonly name: string;
   readonly attributes: Readonly<Record<string, string>>;
   readonly isEmpty: boolean;
+  readonly interest: Interest;
 }
 
 interface Open {
@@ -99,17 +100,20 @@ class Scanner {
   }
 
   scan(start: number): XmlElement {
-    const source = this.#source;
     this.#at = start;
-    for (;;) {
-      const tagAt = source.charCodeAt(this.#at) === LESS ? this.#at : this.#textUntilTag();
-      if (tagAt < 0) break;
-      if (source.charCodeAt(tagAt + 1) === SLASH) this.#close(tagAt);
-      else this.#begin(tagAt);
-    }
+    while (this.#step());
     if (this.#open.length > 0) throw malformed(`<${this.#open.at(-1)?.tag.rawName}> is not closed`);
     if (this.#root === undefined) throw malformed('it holds no element');
     return this.#root;
+  }
+
+  /** The next tag, and the text before it. @returns whether there was one */
+  #step(): boolean {
+    const tagAt = this.#source.charCodeAt(this.#at) === LESS ? this.#at : this.#textUntilTag();
+    if (tagAt < 0) return false;
+    if (this.#source.charCodeAt(tagAt + 1) === SLASH) this.#close(tagAt);
+    else this.#begin(tagAt);
+    return true;
   }
 
   /** @returns where the next tag begins; less than 0 at the end. */
@@ -129,8 +133,8 @@ class Scanner {
     if (depth === 0 && this.#root !== undefined) throw malformed('it has more than one root');
     if (depth >= MOST_DEPTH) throw malformed(`it nests deeper than ${MOST_DEPTH}`);
     if (this.#count > MOST_ELEMENTS) throw malformed(`it has more than ${MOST_ELEMENTS} elements`);
-    const interest = depth === 0 ? 'all' : (this.#wish.interest?.(tag.name, tag.attributes) ?? 'all');
     const { name, attributes } = tag;
+    const interest = depth === 0 ? 'all' : tag.interest;
     if (interest !== 'all') {
       if (!tag.isEmpty) this.#at = this.#endOf(tag);
       if (interest === 'itself') this.#keep({ name, attributes, children: NO_CHILDREN, text: '' });
@@ -243,35 +247,42 @@ class Scanner {
     const last = TAG_END.exec(source);
     if (last === null) throw malformed(`the attributes of <${rawName}> cannot be read`);
     this.#at = TAG_END.lastIndex;
+    const name = localName(rawName);
     const tag: Tag = {
       source: flat(source.slice(tagAt + 1, this.#at)),
       rawName,
       closing: flat(`/${rawName}>`),
-      name: localName(rawName),
+      name,
       attributes: attributes ?? NO_ATTRIBUTES,
       isEmpty: last[1] === '/',
+      interest: this.#wish.interest?.(name, attributes ?? NO_ATTRIBUTES) ?? 'all',
     };
     // A `>` may stand in an attribute: such a tag is read each time.
     if (this.#at === end && this.#known.size < MOST_KNOWN_TAGS) this.#known.set(text, tag);
     return tag;
   }
 
-  /** Behind the end of an element whose start tag was just read: elements of its name may be in it. */
+  /**
+   * Behind the end of an element whose start tag was just read: elements of its name may be in it. Looks for the name, which is
+   * rarer than a `<`.
+   */
   #endOf({ rawName }: Tag): number {
     const source = this.#source;
-    const [opening, closing] = [`<${rawName}`, `</${rawName}`];
-    let [depth, at] = [1, this.#at];
-    for (;;) {
-      const end = whole(source, closing, at);
-      if (end < 0) throw malformed(`<${rawName}> is not closed`);
-      // Not in all that follows: the next one may be far away.
-      const between = source.slice(at, end);
-      for (let inner = between.indexOf(opening); inner >= 0; inner = between.indexOf(opening, inner + 1))
-        if (isNameEnd(between.charCodeAt(inner + opening.length)) && !this.#tagAt(at + inner).isEmpty) depth += 1;
-      depth -= 1;
-      at = source.indexOf('>', end) + 1;
-      if (at === 0) throw malformed('a tag does not end');
-      if (depth === 0) return at;
+    for (let [depth, at] = [1, this.#at]; ; ) {
+      const found = source.indexOf(rawName, at);
+      if (found < 0) throw malformed(`<${rawName}> is not closed`);
+      at = found + rawName.length;
+      if (!isNameEnd(source.charCodeAt(at))) continue;
+      const before = source.charCodeAt(found - 1);
+      if (before === LESS) {
+        if (!this.#tagAt(found - 1).isEmpty) depth += 1;
+        at = this.#at;
+      } else if (before === SLASH && source.charCodeAt(found - 2) === LESS) {
+        depth -= 1;
+        at = source.indexOf('>', at) + 1;
+        if (at === 0) throw malformed('a tag does not end');
+        if (depth === 0) return at;
+      }
     }
   }
 }
@@ -283,13 +294,6 @@ function flat(text: string): string {
 
 function isNameEnd(code: number): boolean {
   return code <= SPACE || code === GREATER || code === SLASH || Number.isNaN(code);
-}
-
-/** Where this end tag is: not that of a longer name. */
-function whole(source: string, closing: string, from: number): number {
-  for (let at = source.indexOf(closing, from); at >= 0; at = source.indexOf(closing, at + 1))
-    if (isNameEnd(source.charCodeAt(at + closing.length))) return at;
-  return -1;
 }
 
 function plainText(text: string): string {

@@ -27,6 +27,7 @@ export {
   httpsConnections,
   isLoopbackHost,
   readWhole,
+  readWholeText,
   translateHttpError,
 } from './http-client.ts';
 export {

@@ -42,6 +42,8 @@ export class LookWriter {
   readonly #overtaken = new Set<string>();
   readonly #beganMs = nowMs();
   readonly #wroteMuch: () => void;
+  /** Who is not there has left, unless nobody was known. */
+  readonly #mayLeave: boolean;
   /** Read, and not yet written. */
   readonly #gathered: VmFacts[] = [];
   #patience: Timer | undefined;
@@ -49,6 +51,7 @@ export class LookWriter {
   constructor(parts: LookParts) {
     this.#parts = parts;
     this.#wroteMuch = parts.inventory.database.writeMuch();
+    this.#mayLeave = parts.inventory.showsAny(parts.sourceId);
   }
 
   overtake(nativeId: string): void {
@@ -80,7 +83,9 @@ export class LookWriter {
     if (this.#gathered.length > 0) this.#writeSome();
     await this.#pause();
     const isOvertaken = (nativeId: string): boolean => this.#overtaken.has(nativeId);
-    for (const part of this.#look.rest(inventory.previous(sourceId), isOvertaken, WRITTEN_AT_ONCE)) {
+    const known = inventory.previous(sourceId);
+    const previous = this.#mayLeave ? known : { ...known, nativeIds: () => [] };
+    for (const part of this.#look.rest(previous, isOvertaken, WRITTEN_AT_ONCE)) {
       const vms = part.vms.filter((vm) => !isOvertaken(vm.nativeId));
       const leaving = part.leaving.filter((nativeId) => !isOvertaken(nativeId));
       this.#write({ ...part, vms, leaving });

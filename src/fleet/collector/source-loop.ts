@@ -240,8 +240,12 @@ export class SourceLoop {
     this.#look = look;
     try {
       await closingAt(patience, session, async () => {
+        let renewedMs = monotonicMs();
         for await (const page of session.snapshot(patience)) {
-          this.#renewLease();
+          if (monotonicMs() - renewedMs > RENEW_MS / 10) {
+            this.#renewLease();
+            renewedMs = monotonicMs();
+          }
           await look.take(page);
         }
         await look.finish();

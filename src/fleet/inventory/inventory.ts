@@ -109,6 +109,14 @@ export class Inventory {
     return this.database.transaction(() => indexDue(this.database, atMost));
   }
 
+  /** Whether any VM is known of this source. */
+  showsAny(sourceId: number): boolean {
+    return (
+      this.database.get('SELECT 1 FROM sighting WHERE source_id = ? AND gone_ms IS NULL LIMIT 1', sourceId) !==
+      undefined
+    );
+  }
+
   /** What is known of a source, for deciding what an observation of it means. @param about - see previousOf. */
   previous(sourceId: number, about?: readonly VmFacts[]): Previous {
     return previousOf(this.database, sourceId, about);

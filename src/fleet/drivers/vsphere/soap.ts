@@ -25,24 +25,31 @@ export function element(name: string, ...children: readonly Child[]): Xml {
   return typedElement(name, {}, ...children);
 }
 
+// Of each VM that a look asks for there are three elements: written without what is made only to be thrown away.
 export function typedElement(
   name: string,
   attributes: Readonly<Record<string, string>>,
   ...children: readonly Child[]
 ): Xml {
-  const head = Object.entries(attributes).map(([key, value]) => ` ${key}="${escapeXml(value)}"`);
-  const body = children.map((child) =>
-    child === undefined ? '' : typeof child === 'object' ? child.xml : escapeXml(String(child)),
-  );
-  return { xml: `<${name}${head.join('')}>${body.join('')}</${name}>` };
+  let xml = `<${name}`;
+  for (const key in attributes) xml += ` ${key}="${escapeXml(attributes[key] ?? '')}"`;
+  xml += '>';
+  for (const child of children) {
+    if (typeof child === 'object') xml += child.xml;
+    else if (child !== undefined) xml += escapeXml(String(child));
+  }
+  return { xml: `${xml}</${name}>` };
 }
 
 export function reference(name: string, moref: Moref): Xml {
   return typedElement(name, { type: moref.type }, moref.id);
 }
 
+const ESCAPED = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff&<>"']/;
+
 /** Characters that XML 1.0 cannot hold at all become a question mark. */
 export function escapeXml(text: string): string {
+  if (!ESCAPED.test(text)) return text;
   return text
     .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, '?')
     .replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
@@ -106,5 +113,5 @@ export function morefOf(found: XmlElement | undefined): Moref | undefined {
   const type = found?.attributes['type'];
   return found === undefined || type === undefined || found.text === ''
     ? undefined
-    : { type: type.replace(/^.*:/, ''), id: ownText(found.text) };
+    : { type: type.slice(type.lastIndexOf(':') + 1), id: ownText(found.text) };
 }

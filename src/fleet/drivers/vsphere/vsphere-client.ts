@@ -5,7 +5,7 @@ import {
   type HttpsConnections,
   httpRequest,
   httpsConnections,
-  readWhole,
+  readWholeText,
   translateHttpError,
 } from '#platform';
 import type { SourceTarget } from '../../driver.ts';
@@ -119,7 +119,7 @@ export class VsphereClient {
       return new BerthError('exhausted', 'vsphere.too_large', problem);
     };
     try {
-      return (await readWhole(response.body, { mostBytes, tooLarge })).toString('utf8');
+      return await readWholeText(response.body, { mostBytes, tooLarge });
     } catch (error) {
       throw translateHttpError(error, this.#url, this.#closing.signal);
     }

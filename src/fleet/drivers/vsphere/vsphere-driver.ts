@@ -172,8 +172,9 @@ class VsphereSession implements DriverSession {
       for await (const page of this.#pages(hosts.members, host, signal)) yield { hosts: page, vms: [], unread: [] };
       for await (const page of this.#pages(vms.members, { ...this.#wanted, read }, signal))
         yield { hosts: [], vms: page, unread: [] };
-      const destroy = [hosts, vms].map(({ view }) => this.#client.call('DestroyView', [reference('_this', view)]));
-      await Promise.all(destroy);
+      // Not waited for: a view that stays ends with its session.
+      for (const { view } of [hosts, vms])
+        this.#client.call('DestroyView', [reference('_this', view)]).catch((error: unknown) => this.#noticed(error));
       this.#hasLooked = true;
       this.#followTags();
     } catch (error) {

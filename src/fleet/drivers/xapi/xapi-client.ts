@@ -13,7 +13,7 @@ import {
   type HttpsConnections,
   httpRequest,
   httpsConnections,
-  readWhole,
+  readWholeText,
   startTimer,
 } from '#platform';
 import { meaningOf } from './failures.ts';
@@ -118,7 +118,7 @@ export class XapiClient {
       const text = `the answer to ${what} has more than ${MOST_ANSWER_BYTES} bytes`;
       return new BerthError('exhausted', 'xapi.too_large', text);
     };
-    return (await readWhole(body, { mostBytes: MOST_ANSWER_BYTES, tooLarge })).toString('utf8');
+    return await readWholeText(body, { mostBytes: MOST_ANSWER_BYTES, tooLarge });
   }
 
   /** A body that breaks off is told by its stream, in Node's words. */
