@@ -28,7 +28,7 @@ import {
   pageOf,
   SightingSchema,
   SourceSchema,
-  UsageSchema,
+  UsagePageSchema,
   VmSchema,
 } from './schemas.ts';
 
@@ -212,9 +212,11 @@ const accounting: readonly ApiRoute[] = [
     name: 'fleetUsage',
     summary: 'who had what, when: lines of a usage file, as far as their sources have confirmed it',
     query: SpanQuerySchema,
-    answer: pageOf(UsageSchema),
-    handle: ({ fleet }, { query }) =>
-      fleet.usage.page({ ...query, fromMs: query.from ?? 0, toMs: query.to ?? Number.MAX_SAFE_INTEGER }),
+    answer: UsagePageSchema,
+    handle: ({ fleet }, { query }) => {
+      const span = { fromMs: query.from ?? 0, toMs: query.to ?? Number.MAX_SAFE_INTEGER };
+      return { ...fleet.usage.page({ ...query, ...span }), pruned: fleet.usage.prunedMonths(span) };
+    },
   }),
 ];
 

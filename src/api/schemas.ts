@@ -229,6 +229,11 @@ export const CountSchema = v.object({ source: text, state: text, vms: count });
 export const pageOf = <Schema extends v.GenericSchema>(items: Schema) =>
   v.object({ items: v.array(items), next: v.pipe(optionalText, v.description('for "after"; null on the last page')) });
 
+export const UsagePageSchema = v.object({
+  ...pageOf(UsageSchema).entries,
+  pruned: v.pipe(v.array(text), v.description('months of the span whose consumption is not kept any more')),
+});
+
 export const ProblemSchema = v.object({
   kind: text,
   code: text,

@@ -99,6 +99,12 @@ test('a month that was closed goes, one that is open stays until it is closed; n
     ),
   );
   assert.deepEqual(await Promise.all([6, 5, 4, 2].map(hoursOf)), [30, 0, 0, 30]);
+  // Whoever reckons by hand is told what is missing, and only where he asks for it.
+  const lost = `berth: of ${monthName(5)}, ${monthName(4)} only what was allocated is known`;
+  assert.ok((await berth('fleet', 'usage')).stderr.startsWith(lost));
+  const byHand = (ago: number) => berth('cost', 'report', '--card', card, '--month', monthName(ago));
+  assert.match((await byHand(5)).stderr, new RegExp(`^berth: of ${monthName(5)} only what was allocated is known`));
+  assert.doesNotMatch((await byHand(6)).stderr, /what was allocated/);
   for (const ago of [5, 4]) {
     const refused = await berth('cost', 'rate', '--month', monthName(ago));
     assert.equal(refused.exitCode, 1);

@@ -7,6 +7,7 @@ import * as v from 'valibot';
 import { BerthError } from '#base';
 import { type Database, openDatabase } from '#store';
 import { type GapKind, hourOf } from '../consumption/counting.ts';
+import { monthAt } from '../consumption/months.ts';
 import { perSecond } from '../consumption/per-second.ts';
 import { prunedMonths } from '../consumption/prune-table.ts';
 import type { PowerState } from '../facts.ts';
@@ -289,6 +290,16 @@ export class UsageFacts {
       start: new Date(piece.startMs).toISOString(),
       end: new Date(piece.endMs).toISOString(),
     }));
+  }
+
+  /** Months of the span whose consumption is not kept any more, in order: as it is after what was read of it. */
+  prunedMonths({ fromMs, toMs }: Pick<UsageSpan, 'fromMs' | 'toMs'>): string[] {
+    return [...prunedMonths(this.#database)]
+      .filter((name) => {
+        const { startMs, endMs } = monthAt(Date.parse(name));
+        return startMs < toMs && endMs > fromMs;
+      })
+      .sort();
   }
 
   #tags(vmId: number): Record<string, string> {

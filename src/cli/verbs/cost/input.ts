@@ -51,7 +51,10 @@ export async function cardIn(path: string): Promise<RateCard> {
 }
 
 /** Of the file or the fleet; counters from the sample store instead when there is one. */
-export async function usageFactsOf(context: Pick<VerbContext, 'engine'>, options: Options): Promise<UsageFacts> {
+export async function usageFactsOf(
+  context: Pick<VerbContext, 'engine' | 'note'>,
+  options: Options,
+): Promise<UsageFacts> {
   const path = options.text('usage');
   const facts = path === undefined ? await fleetFacts(context, options) : await readUsageFile(path);
   const folder = options.text('samples');
@@ -66,7 +69,7 @@ export async function usageFactsOf(context: Pick<VerbContext, 'engine'>, options
 }
 
 /** What the daemon's fleet has seen, as far as its sources have confirmed it. */
-async function fleetFacts(context: Pick<VerbContext, 'engine'>, options: Options): Promise<UsageFacts> {
+async function fleetFacts(context: Pick<VerbContext, 'engine' | 'note'>, options: Options): Promise<UsageFacts> {
   const reader = new UsageReader("the fleet's history");
   reader.add(JSON.stringify({ berth: 'usage', version: 1 }));
   const spans = options.list('month').filter(isMonthName).map(monthSpan);
