@@ -169,9 +169,15 @@ class VsphereSession implements DriverSession {
         this.#client.view(this.#content, 'VirtualMachine'),
       ]);
       const host = { properties: HOST_PROPERTIES, read: (one: ObjectContent) => parseHostFacts(hostFacts(one)) };
+      const pages = this.#pages(vms.members, { ...this.#wanted, read }, signal);
+      // The server is at the first of them while it tells of hosts, whom VMs name.
+      let next = pages.next();
+      next.catch(() => {});
       for await (const page of this.#pages(hosts.members, host, signal)) yield { hosts: page, vms: [], unread: [] };
-      for await (const page of this.#pages(vms.members, { ...this.#wanted, read }, signal))
-        yield { hosts: [], vms: page, unread: [] };
+      for (let page = await next; page.done !== true; page = await next) {
+        yield { hosts: [], vms: page.value, unread: [] };
+        next = pages.next();
+      }
       // Not waited for: a view that stays ends with its session.
       for (const { view } of [hosts, vms])
         this.#client.call('DestroyView', [reference('_this', view)]).catch((error: unknown) => this.#noticed(error));
@@ -293,7 +299,7 @@ class VsphereSession implements DriverSession {
     members: readonly Moref[],
     wanted: { readonly properties: readonly string[]; readonly read: (one: ObjectContent) => T },
     signal: AbortSignal,
-  ): AsyncIterable<T[]> {
+  ): AsyncGenerator<T[], void> {
     const { propertyCollector } = this.#content;
     let from = 0;
     const underWay: Promise<T[]>[] = [];
