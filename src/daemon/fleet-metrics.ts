@@ -4,7 +4,7 @@ import type { Fleet } from '#fleet';
 import { monotonicMs } from '#platform';
 
 const DAY_MS = 86_400_000;
-/** A day of a host takes some tenths of a millisecond to read: an estate of a thousand is not read at each scrape. */
+/** A day of a host is three queries: an estate of a thousand hosts is not read at each scrape. */
 const KEPT_MS = 60_000;
 const PARTS = ['used', 'overhead', 'idle', 'unknown'] as const;
 

@@ -52,6 +52,10 @@ const FORBIDDEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/;
 const ENTITIES: Readonly<Record<string, string>> = { lt: '<', gt: '>', amp: '&', quot: '"', apos: "'" };
 /** Tags repeat themselves: those that were met are not read again. More than that of them is no such document. */
 const MOST_KNOWN_TAGS = 4_096;
+/** Tags of one element that are kept for the next of its kind: a VM with a hundred devices has some thousands. */
+const MOST_TRACED = 8_192;
+/** Tags that an element may leave out, one after another, and still be like the one before. */
+const MOST_LEFT_OUT = 256;
 
 /** A start tag, read. */
 interface Tag {
@@ -152,7 +156,7 @@ class Scanner {
     const raw = source.slice(from, end);
     const text = raw === before ? before : plainText(raw).trim();
     // Only what stands for itself may be found again by looking alike.
-    if (text === raw) this.#trace.texts[this.#trace.tags.length - 1] = text;
+    if (text === raw && this.#trace.tags.at(-1) === tag) this.#trace.texts[this.#trace.tags.length - 1] = text;
     this.#at = end + 1 + tag.closing.length;
     this.#keep({ name: tag.name, attributes: tag.attributes, children: NO_CHILDREN, text });
     return true;
@@ -203,14 +207,19 @@ class Scanner {
       return expected;
     }
     const tag = this.#otherTagAt(tagAt);
-    const place = this.#before.tags.indexOf(tag, this.#expected);
-    if (place >= 0) this.#expected = place + 1;
+    // Not in all of it: an element that is nothing like the one before would be compared with that at each of its tags.
+    const last = Math.min(this.#expected + MOST_LEFT_OUT, this.#before.tags.length);
+    for (let place = this.#expected; place < last; place += 1) {
+      if (this.#before.tags[place] !== tag) continue;
+      this.#expected = place + 1;
+      break;
+    }
     this.#note(tag);
     return tag;
   }
 
   #note(tag: Tag): void {
-    if (this.#wish.handOut === undefined) return;
+    if (this.#wish.handOut === undefined || this.#trace.tags.length >= MOST_TRACED) return;
     this.#trace.tags.push(tag);
     this.#trace.texts.push('');
   }
@@ -287,7 +296,7 @@ class Scanner {
   }
 }
 
-/** Of its own and in one piece: that is compared twice as fast as a part of a page. */
+/** Of its own and in one piece: that is compared faster than a part of a page. */
 function flat(text: string): string {
   return JSON.parse(JSON.stringify(text)) as string;
 }

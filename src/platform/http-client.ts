@@ -134,11 +134,11 @@ export async function readWholeText(body: Readable, limit: BodyLimit): Promise<s
   });
 }
 
-/** Where answers are put together: one megabyte after another, made and thrown away, has the collector run all the time. */
+/** Where answers are put together: what lies outside of its heap and is thrown away makes V8 collect more often. */
 const SCRATCH_BYTES = 4 * 1024 * 1024;
 let scratch: Buffer | undefined;
 
-/** Without an iterator between: at 16 KB a piece, which is what TLS has, that would be a third of the work. */
+/** Without an iterator between, which waits once for each piece: TLS has 16 KB in one. */
 function piecesOf<T>(body: Readable, limit: BodyLimit, join: (pieces: Buffer[], bytes: number) => T): Promise<T> {
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = [];
