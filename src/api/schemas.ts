@@ -121,12 +121,14 @@ export const SourceSchema = v.object({
   hasSecret: v.boolean(),
 });
 
+const machine = v.pipe(text, v.description('what several sources show may be one machine: it has one text'));
 const usageOf = { source: text, host: text, vcpus: count, memoryBytes: count, start: text, end: text };
 
 export const UsageSchema = v.variant('type', [
   v.object({
     type: v.literal('interval'),
     ...usageOf,
+    machine: v.optional(machine),
     vm: text,
     name: text,
     project: v.optional(text),
@@ -136,7 +138,7 @@ export const UsageSchema = v.variant('type', [
     disks: v.array(v.object({ class: text, bytes: count })),
     addresses: count,
   }),
-  v.object({ type: v.literal('host'), ...usageOf }),
+  v.object({ type: v.literal('host'), ...usageOf, machine }),
   v.object({
     type: v.literal('consumed'),
     vm: text,
@@ -154,6 +156,7 @@ export const UsageSchema = v.variant('type', [
     type: v.literal('overhead'),
     source: text,
     host: text,
+    machine,
     cpuNs: v.pipe(text, v.regex(/^[0-9]+$/), v.description('what the host itself needed, within one UTC hour')),
     memoryByteMs: v.pipe(text, v.regex(/^[0-9]+$/)),
     start: text,
@@ -177,9 +180,12 @@ const ShareSchema = v.object({
   beyond: v.pipe(text, v.description('used beyond the capacity: capacity + beyond = used + overhead + idle + unknown')),
 });
 
+const names = v.array(v.object({ source: text, host: text }));
+
 export const HostUseSchema = v.object({
   source: text,
   host: text,
+  also: v.pipe(names, v.description('what other sources call the same machine: it is told here, once')),
   start: text,
   end: text,
   cpuNs: v.pipe(ShareSchema, v.description('nanoseconds of processor, whole numbers as text')),
@@ -208,6 +214,7 @@ export const HostSchema = v.object({
     uptimeSeconds: optionalNumber,
   }),
   vms: count,
+  also: v.pipe(names, v.description('what other sources call the same machine')),
   lastSeenMs: instant,
 });
 

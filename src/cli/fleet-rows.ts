@@ -186,7 +186,7 @@ export function treeText(sources: readonly Source[], hosts: readonly HostListing
     for (const host of hosts.filter((one) => one.source === source.name)) {
       const { facts } = host;
       lines.push(
-        `  ${facts.name}  ${facts.threads ?? UNKNOWN} threads, ${bytes(facts.memoryBytes)}, ${facts.hypervisor}, ${host.vms} VMs`,
+        `  ${facts.name}  ${facts.threads ?? UNKNOWN} threads, ${bytes(facts.memoryBytes)}, ${facts.hypervisor}, ${host.vms} VMs${host.also.map((one) => `, also ${one.source}/${one.host}`).join('')}`,
       );
       for (const vm of own.filter((one) => one.facts.hostId === facts.nativeId)) lines.push(`    ${vmLine(vm)}`);
     }

@@ -17,6 +17,7 @@ function hourOf(hour: number, used: bigint): HostUseListing {
   return {
     source: 'lab',
     host: 'rack1',
+    also: [],
     start: `2026-11-22T0${hour}:00:00.000Z`,
     end: `2026-11-22T0${hour + 1}:00:00.000Z`,
     cpuNs: share(4n * HOUR_NS, used),

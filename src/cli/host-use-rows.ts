@@ -12,6 +12,8 @@ const PARTS = ['capacity', 'used', 'overhead', 'idle', 'unknown', 'beyond'] as c
 export interface HostUseSum {
   readonly source: string;
   readonly host: string;
+  /** Other sources that show the same machine, by name. */
+  readonly alsoIn: readonly string[];
   readonly startMs: number;
   readonly endMs: number;
   /** Of which something is told: a host may have been away in between. */
@@ -34,15 +36,17 @@ export function hostUseSums(hours: readonly HostUseListing[], isHourly: boolean)
 
 function sumOf(hour: HostUseListing): HostUseSum {
   const { source, host } = hour;
+  const alsoIn = hour.also.map((one) => one.source);
   const [startMs, endMs] = [Date.parse(hour.start), Date.parse(hour.end)];
   const share = (text: HostUseListing['cpuNs']): Share => shareOf((part) => BigInt(text[part]));
   const shares = { cpuNs: share(hour.cpuNs), memoryKibMs: share(hour.memoryKibMs) };
-  return { source, host, startMs, endMs, lengthMs: endMs - startMs, ...shares };
+  return { source, host, alsoIn, startMs, endMs, lengthMs: endMs - startMs, ...shares };
 }
 
 function together(a: HostUseSum, b: HostUseSum): HostUseSum {
   return {
     ...a,
+    alsoIn: [...new Set([...a.alsoIn, ...b.alsoIn])],
     startMs: Math.min(a.startMs, b.startMs),
     endMs: Math.max(a.endMs, b.endMs),
     lengthMs: a.lengthMs + b.lengthMs,
@@ -69,8 +73,13 @@ export const HOST_USE_COLUMNS: readonly (readonly [string, string])[] = [
 ];
 
 export function hostUseRows(sum: HostUseSum): Row[] {
-  const { source, host, startMs, endMs, lengthMs, cpuNs, memoryKibMs } = sum;
-  const place = { Host: host, Source: source, From: instantText(startMs), To: instantText(endMs) };
+  const { source, host, alsoIn, startMs, endMs, lengthMs, cpuNs, memoryKibMs } = sum;
+  const place = {
+    Host: host,
+    Source: [source, ...alsoIn].join(', '),
+    From: instantText(startMs),
+    To: instantText(endMs),
+  };
   const perMs = (amount: bigint): number => (lengthMs > 0 ? Number(amount) / lengthMs : 0);
   return [
     { ...place, What: 'processors', Capacity: String(perMs(cpuNs.capacity) / 1e6), ...percentsOf(cpuNs) },

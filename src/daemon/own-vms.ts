@@ -1,7 +1,7 @@
 /** The engine's VMs as the fleet's driver for berth itself asks for them. */
 import { BerthError } from '#base';
 import { type Engine, isUp, type Vm, type VmState, type VmUsage } from '#engine';
-import type { OwnVms, PowerVerb } from '#fleet';
+import { type OwnVms, ownMachineUuid, type PowerVerb } from '#fleet';
 import { files, hostFacts, hostUptimeMs, nowMs, readHostUse, startTimer } from '#platform';
 import type { Volumes } from '#storage';
 
@@ -53,6 +53,7 @@ export interface OwnVmParts {
 export async function ownVms({ engine, volumes, news, version, qemuVersion }: OwnVmParts): Promise<OwnVms> {
   const host = hostFacts();
   const bootedAtMs = nowMs() - (await hostUptimeMs());
+  const uuid = await ownMachineUuid();
   const diskBytes = await diskSizes(engine);
   const disksIn = (owners: ReadonlyMap<string, Vm>) => (vm: Vm) =>
     (vm.record.spec.volumes ?? [])
@@ -71,7 +72,7 @@ export async function ownVms({ engine, volumes, news, version, qemuVersion }: Ow
     host: () => ({
       nativeId: host.hostName,
       name: host.hostName,
-      uuid: null,
+      uuid,
       cpuModel: host.cpuModel,
       threads: host.cpus,
       memoryBytes: host.memoryBytes,

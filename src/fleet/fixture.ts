@@ -1,6 +1,6 @@
 /** A VM for tests, whole, with what the test is about replaced. */
 import type { VmSample } from './driver.ts';
-import type { VmFacts } from './facts.ts';
+import type { HypervisorHost, VmFacts } from './facts.ts';
 
 export function someVm(changes: Partial<VmFacts>): VmFacts {
   return {
@@ -37,6 +37,23 @@ export function someSample(changes: Partial<VmSample>): VmSample {
     diskWrites: null,
     receivedBytes: null,
     sentBytes: null,
+    ...changes,
+  };
+}
+
+/** A host for tests, whole, with what the test is about replaced. */
+export function someHost(changes: Partial<HypervisorHost>): HypervisorHost {
+  return {
+    nativeId: 'host-1',
+    name: 'h',
+    uuid: null,
+    cpuModel: null,
+    threads: 2,
+    memoryBytes: 4_294_967_296,
+    hypervisor: 'test',
+    hypervisorVersion: null,
+    architecture: null,
+    uptimeSeconds: null,
     ...changes,
   };
 }

@@ -32,4 +32,5 @@ export {
 export type { Source } from './inventory/sources.ts';
 export { openUsageHistory, type UsageFact } from './inventory/usage-facts.ts';
 export type { LiveFigures } from './live-figures.ts';
+export { ownMachineUuid } from './own-machine.ts';
 export { parseCredentials } from './vault.ts';

@@ -39,6 +39,7 @@ export {
   type Socket,
   serveHttp,
 } from './http-server.ts';
+export { machineUuids } from './machine-uuid.ts';
 export { type PipedOptions, spawnPiped } from './piped-process.ts';
 export { type RunOptions, type RunResult, runChecked, runInForeground, runProcess } from './process.ts';
 export { connectTcp, connectUnix, joinTcp, type PortReservation, reservePort } from './sockets.ts';

@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PruneTable, prunedMonths } from '../consumption/prune-table.ts';
+import { someHost } from '../fixture.ts';
+import { HostTable } from '../inventory/host-table.ts';
 import { HostUseQueries } from '../inventory/host-use.ts';
 import { contentsOf, NOW_MS, openOldEstate } from '../old-estate-fixture.ts';
 import { Pruner, type Retention } from './pruner.ts';
@@ -120,11 +122,7 @@ test('a step takes a bounded number of rows, and the month is marked with the fi
 
 test('hours of hosts are not said to have been idle in months of which the consumption is gone', async () => {
   const { inventory } = await pruned({ hoursMonths: 25, gapsMonths: 25 });
-  inventory.database.run(
-    `INSERT INTO host (source_id, native_id, key, name, facts, first_ms, last_ms) VALUES (1, 'h', 'h', 'h', '{"threads":2,"memoryBytes":1024}', ?, ?)`,
-    Date.parse('2024-09-30T22:00:00Z'),
-    Date.parse('2024-10-01T02:00:00Z'),
-  );
+  new HostTable(inventory.database).take(1, [someHost({ nativeId: 'h' })], Date.parse('2024-09-30T22:00:00Z'));
   const span = { fromMs: Date.parse('2024-09-30T20:00:00Z'), toMs: Date.parse('2024-10-01T02:00:00Z') };
   const hours = new HostUseQueries(inventory.database).hours(span);
   assert.deepEqual(

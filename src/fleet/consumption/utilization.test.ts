@@ -13,7 +13,7 @@ function hourOf(used: bigint, cpu: Measured | undefined): Share | undefined {
   const host = { threads: 2, memoryBytes: 4_096, startMs: 0, endMs: HOUR };
   const uses = [{ hourMs: 0, cpuNanoseconds: used, memoryKibMs: 0n }];
   const measured = cpu === undefined ? [] : [{ hourMs: 0, cpu, memory: NOTHING }];
-  return hostHours(host, { uses, measured }, { fromMs: 0, toMs: HOUR })[0]?.cpuNanoseconds;
+  return hostHours([host], { uses, measured }, { fromMs: 0, toMs: HOUR })[0]?.cpuNanoseconds;
 }
 
 function wholeOf(share: Share | undefined): bigint {
@@ -87,7 +87,7 @@ test('property: whatever is used and said and whenever the host was there, the p
       .filter(() => random(4) > 0)
       .map((hourMs) => ({ hourMs, cpu: measuredOf(), memory: { ...measuredOf(), holdsVms: true } }));
     const span = { fromMs: random(10 * HOUR), toMs: 10 * HOUR + random(40 * HOUR) };
-    const hours = hostHours(host, { uses, measured }, span);
+    const hours = hostHours([host], { uses, measured }, span);
     let cpu = 0n;
     for (const hour of hours) {
       const told = measured.find((one) => one.hourMs === hour.hourMs);

@@ -52,7 +52,9 @@ export interface Share {
   readonly beyond: bigint;
 }
 
-export interface HostHour {
+export interface HostHour<P extends HostPresence = HostPresence> {
+  /** The first of the hour. */
+  readonly presence: P;
   readonly hourMs: number;
   readonly startMs: number;
   readonly endMs: number;
@@ -69,37 +71,63 @@ export interface HostReadings {
 
 const NOT_READ: Measured = { amount: 0n, seenMs: 0, holdsVms: true };
 
-/** One hour after another of the time the host was there, within the span. */
-export function hostHours(
-  host: HostPresence,
+/**
+ * One hour after another of the time the host was there, within the span.
+ *
+ * @param presences - in order, never two at a time: its capacity may change, and it may have been away.
+ */
+export function hostHours<P extends HostPresence>(
+  presences: readonly P[],
   { uses, measured }: HostReadings,
   span: { readonly fromMs: number; readonly toMs: number },
-): HostHour[] {
+): HostHour<P>[] {
   const useIn = new Map(uses.map((use) => [use.hourMs, use]));
   const measuredIn = new Map(measured.map((one) => [one.hourMs, one]));
-  const [fromMs, toMs] = [Math.max(host.startMs, span.fromMs), Math.min(host.endMs, span.toMs)];
-  const hours: HostHour[] = [];
-  for (let startMs = fromMs; startMs < toMs; ) {
-    const hourMs = hourOf(startMs);
-    const endMs = Math.min(hourMs + HOUR_MS, toMs);
-    const ms = endMs - startMs;
+  return [...wholeHours(presences, span)].map(([hourMs, { first, startMs, endMs, ms, cpu, memory }]) => {
     const [use, told] = [useIn.get(hourMs), measuredIn.get(hourMs)];
-    hours.push({
+    return {
+      presence: first,
       hourMs,
       startMs,
       endMs,
-      cpuNanoseconds: shareOf(
-        { perMs: BigInt(host.threads) * 1_000_000n, ms },
-        use?.cpuNanoseconds ?? 0n,
-        told?.cpu ?? NOT_READ,
-      ),
-      memoryKibMs: shareOf(
-        { perMs: BigInt(Math.floor(host.memoryBytes / 1024)), ms },
-        use?.memoryKibMs ?? 0n,
-        told?.memory ?? NOT_READ,
-      ),
-    });
-    startMs = endMs;
+      cpuNanoseconds: shareOf({ capacity: cpu, ms }, use?.cpuNanoseconds ?? 0n, told?.cpu ?? NOT_READ),
+      memoryKibMs: shareOf({ capacity: memory, ms }, use?.memoryKibMs ?? 0n, told?.memory ?? NOT_READ),
+    };
+  });
+}
+
+interface WholeHour<P> {
+  readonly first: P;
+  readonly startMs: number;
+  readonly endMs: number;
+  /** Of it the host was there. */
+  readonly ms: number;
+  readonly cpu: bigint;
+  readonly memory: bigint;
+}
+
+function wholeHours<P extends HostPresence>(
+  presences: readonly P[],
+  span: { readonly fromMs: number; readonly toMs: number },
+): Map<number, WholeHour<P>> {
+  const hours = new Map<number, WholeHour<P>>();
+  for (const presence of presences) {
+    const toMs = Math.min(presence.endMs, span.toMs);
+    for (let startMs = Math.max(presence.startMs, span.fromMs); startMs < toMs; ) {
+      const hourMs = hourOf(startMs);
+      const endMs = Math.min(hourMs + HOUR_MS, toMs);
+      const ms = endMs - startMs;
+      const before = hours.get(hourMs) ?? { first: presence, startMs, ms: 0, cpu: 0n, memory: 0n };
+      hours.set(hourMs, {
+        first: before.first,
+        startMs: before.startMs,
+        endMs,
+        ms: before.ms + ms,
+        cpu: before.cpu + BigInt(presence.threads) * 1_000_000n * BigInt(ms),
+        memory: before.memory + BigInt(Math.floor(presence.memoryBytes / 1024)) * BigInt(ms),
+      });
+      startMs = endMs;
+    }
   }
   return hours;
 }
@@ -109,11 +137,11 @@ export function overheadOf(used: bigint, { amount, holdsVms }: Measured): bigint
   return holdsVms ? larger(amount - used, 0n) : amount;
 }
 
-function shareOf(whole: { readonly perMs: bigint; readonly ms: number }, used: bigint, measured: Measured): Share {
-  const capacity = whole.perMs * BigInt(whole.ms);
+function shareOf(whole: { readonly capacity: bigint; readonly ms: number }, used: bigint, measured: Measured): Share {
+  const { capacity, ms } = whole;
   const overhead = overheadOf(used, measured);
   const busy = measured.holdsVms ? measured.amount : measured.amount + used;
-  const seen = whole.perMs * BigInt(Math.min(measured.seenMs, whole.ms));
+  const seen = (capacity * BigInt(Math.min(measured.seenMs, ms))) / BigInt(ms);
   const left = capacity - used - overhead;
   const free = larger(left, 0n);
   const idle = smaller(larger(seen - busy, 0n), free);

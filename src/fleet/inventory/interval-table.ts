@@ -57,18 +57,37 @@ export class IntervalTable {
         learn.owner,
         learn.id,
       );
-    if (close !== undefined) {
-      const { atMs, observedMs, notBeforeMs, how } = close.moment;
-      this.#database.run(
-        'UPDATE interval SET closed_ms = ?, closed_observed_ms = ?, closed_not_before_ms = ?, closed_how = ? WHERE id = ?',
-        atMs,
-        observedMs,
-        notBeforeMs,
-        how,
-        close.id,
-      );
-    }
+    if (close !== undefined) this.#close(close);
     if (open !== undefined) this.#open(vmId, open);
+  }
+
+  /** Open intervals that rest on a source alone, by VM. */
+  restingOn(sourceId: number): number[] {
+    return this.#database
+      .all<{ vm_id: number }>('SELECT vm_id FROM interval WHERE closed_ms IS NULL AND source_id = ?', sourceId)
+      .map((row) => row.vm_id);
+  }
+
+  /** The VM is as it was, and another source says so from now on. */
+  handOver(vmId: number, standing: Standing, moment: Moment): void {
+    const last = this.last(vmId);
+    if (last === undefined || !('openedMs' in last)) return;
+    const atMs = Math.max(moment.atMs, last.openedMs);
+    const when = { ...moment, atMs, observedMs: Math.max(moment.observedMs, atMs), notBeforeMs: atMs };
+    this.#close({ id: last.id, moment: when });
+    this.#open(vmId, { standing, moment: when, causes: ['source'], movedFrom: null });
+  }
+
+  #close({ id, moment }: NonNullable<Step['close']>): void {
+    const { atMs, observedMs, notBeforeMs, how } = moment;
+    this.#database.run(
+      'UPDATE interval SET closed_ms = ?, closed_observed_ms = ?, closed_not_before_ms = ?, closed_how = ? WHERE id = ?',
+      atMs,
+      observedMs,
+      notBeforeMs,
+      how,
+      id,
+    );
   }
 
   #open(vmId: number, { standing, moment, causes, movedFrom }: NonNullable<Step['open']>): void {

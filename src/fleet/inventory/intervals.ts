@@ -60,7 +60,8 @@ export interface Step {
   };
 }
 
-export type Cause = 'appeared' | 'moved' | 'power' | 'shape' | 'owner';
+/** `source`: the source that showed the VM was removed, another one goes on showing it as it was. */
+export type Cause = 'appeared' | 'moved' | 'power' | 'shape' | 'owner' | 'source';
 
 /** A VM's history so far: its open interval, or when the last one ended, or neither. */
 export type Last = OpenInterval | { readonly endedMs: number } | undefined;

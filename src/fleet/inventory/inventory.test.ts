@@ -7,6 +7,7 @@ import { someVm } from '../fixture.ts';
 import type { Moment } from './intervals.ts';
 import { Inventory } from './inventory.ts';
 import { SourceTable } from './sources.ts';
+import { UsageFacts } from './usage-facts.ts';
 
 const U = (n: number): string => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
 const mac = (n: number): string => `52:54:00:00:00:${n.toString(16).padStart(2, '0')}`;
@@ -167,6 +168,33 @@ test('seen through a second source: one VM; gone there: still here; gone everywh
   estate.look(b, []);
   assert.deepEqual(estate.present, []);
   assert.ok(estate.history(1).length >= 1);
+});
+
+test('the source whose word counted is removed: another one goes on, and the time is known by it from then on', () => {
+  const estate = new Estate();
+  const [a, b] = [estate.source('a'), estate.source('b')];
+  estate.look(a, [vm(1)]);
+  estate.look(b, [vm(1)]);
+  const endOf = () =>
+    new UsageFacts(estate.inventory.database)
+      .page({ fromMs: 0, toMs: 1e9, limit: 9 })
+      .items.map((fact) => (fact.type === 'interval' ? [fact.source, Date.parse(fact.end)] : []));
+  estate.look(a, [vm(1)]);
+  assert.deepEqual(endOf(), [['a', estate.nowMs]]);
+  estate.inventory.setSourceState(a, 'down', { moment: estate.moment() });
+  estate.look(b, [vm(1)]);
+  assert.deepEqual(endOf(), [['a', estate.nowMs]]);
+  estate.inventory.removeSource(a, estate.moment());
+  const removedMs = estate.nowMs;
+  estate.look(b, [vm(1)]);
+  assert.deepEqual(endOf(), [
+    ['a', removedMs],
+    ['b', estate.nowMs],
+  ]);
+  assert.deepEqual(
+    estate.inventory.database.all<{ causes: string }>('SELECT causes FROM interval').map(({ causes }) => causes),
+    ['appeared', 'source'],
+  );
 });
 
 test('migrated from one source to another: one VM, and the move is in its history', () => {

@@ -188,6 +188,10 @@ export class Inventory {
         moment,
         true,
       );
+      for (const vmId of this.#intervals.restingOn(sourceId)) {
+        const lead = this.#claims.leading(vmId);
+        if (lead !== undefined) this.#intervals.handOver(vmId, lead.standing, moment);
+      }
       this.#hosts.allGone(sourceId, moment.atMs);
       this.database.run(
         "UPDATE source SET removed_ms = ?, secret = NULL, state = 'down', since_ms = ? WHERE id = ?",

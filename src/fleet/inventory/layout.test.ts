@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { openDatabase } from '#store';
 import { ConsumptionTable } from '../consumption/consumption-table.ts';
-import { someSample, someVm } from '../fixture.ts';
+import { someHost, someSample, someVm } from '../fixture.ts';
+import { HostTable } from './host-table.ts';
 import { Inventory } from './inventory.ts';
 import { LAYOUT } from './layout.ts';
 import { FleetQueries } from './queries.ts';
@@ -94,6 +95,57 @@ test('layout 3 becomes layout 4: what was read of a Xen domain goes on under its
     database.all<{ ns: number }>('SELECT SUM(cpu_ns) AS ns FROM consumed GROUP BY source_id').map(({ ns }) => ns),
     [100, 100],
   );
+  database.close();
+  rmSync(folder, { recursive: true });
+});
+
+test('layout 8 becomes layout 9: hosts are as they were, each a machine by itself until a source says more', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'berth-layout-'));
+  const path = join(folder, 'fleet.db');
+  const old = openDatabase(path, LAYOUT.slice(0, 8));
+  for (const id of [1, 2])
+    old.run(
+      `INSERT INTO source (id, name, url, driver, allow_power, every_ms, added_ms, state, since_ms, ok_ms)
+       VALUES (?1, 's' || ?1, 'test:///', 'test', 0, 1000, 0, 'up', 0, 9000)`,
+      id,
+    );
+  const uuid = '4c4c4544-0035-4b10-8051-b4c04f4d3133';
+  const facts = JSON.stringify(someHost({ uuid }));
+  for (const [sourceId, nativeId, goneMs] of [
+    [1, 'host-1', null],
+    [1, 'host-2', 4_000],
+    [2, 'host-1', null],
+  ] as const)
+    old.run(
+      `INSERT INTO host (source_id, native_id, key, name, facts, first_ms, last_ms, gone_ms) VALUES (?, ?, 'h', 'h', ?, 1000, 9000, ?)`,
+      sourceId,
+      nativeId,
+      facts,
+      goneMs,
+    );
+  old.close();
+  const { database } = Inventory.open(path);
+  const spans = () =>
+    database
+      .all<Record<string, unknown>>(
+        'SELECT source_id, native_id, machine, threads, opened_ms, closed_ms FROM host_span ORDER BY id',
+      )
+      .map((row) => Object.values(row));
+  const before = [
+    [1, 'host-1', 1, 2, 1_000, null],
+    [1, 'host-2', 2, 2, 1_000, 4_000],
+    [2, 'host-1', 3, 2, 1_000, null],
+  ];
+  assert.deepEqual(spans(), before);
+  const table = new HostTable(database);
+  table.take(1, [someHost({ uuid })], 10_000);
+  assert.deepEqual(spans(), before);
+  table.take(2, [someHost({ uuid })], 11_000);
+  assert.deepEqual(spans(), [
+    ...before.slice(0, 2),
+    [2, 'host-1', 3, 2, 1_000, 11_000],
+    [2, 'host-1', 1, 2, 11_000, null],
+  ]);
   database.close();
   rmSync(folder, { recursive: true });
 });

@@ -216,4 +216,20 @@ export const LAYOUT: readonly string[] = [
   DROP INDEX vm_state;
   DROP INDEX vm_source;
   `,
+  // Hosts as they were: one span for each time in which name, capacity and machine stayed the same. Several hosts with one machine
+  // at a time are one machine that several sources show. What lies before this layout is as it was reckoned then.
+  `
+  CREATE TABLE host_span (
+    id INTEGER PRIMARY KEY, source_id INTEGER NOT NULL, native_id TEXT NOT NULL, machine INTEGER NOT NULL,
+    name TEXT NOT NULL, uuid TEXT, threads INTEGER, memory_bytes INTEGER, opened_ms INTEGER NOT NULL, closed_ms INTEGER,
+    CHECK (closed_ms IS NULL OR closed_ms >= opened_ms), FOREIGN KEY (source_id, native_id) REFERENCES host
+  );
+  INSERT INTO host_span (source_id, native_id, machine, name, threads, memory_bytes, opened_ms, closed_ms)
+    SELECT source_id, native_id, row_number() OVER (ORDER BY source_id, native_id), name, facts ->> 'threads',
+      facts ->> 'memoryBytes', first_ms, MAX(gone_ms, first_ms) FROM host;
+  CREATE UNIQUE INDEX host_span_open ON host_span (source_id, native_id) WHERE closed_ms IS NULL;
+  CREATE INDEX host_span_host ON host_span (source_id, native_id, opened_ms);
+  CREATE INDEX host_span_machine ON host_span (machine);
+  CREATE INDEX host_span_uuid ON host_span (uuid) WHERE closed_ms IS NULL AND uuid IS NOT NULL;
+  `,
 ];

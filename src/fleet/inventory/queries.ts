@@ -263,9 +263,14 @@ export class FleetQueries {
       facts: string;
       last_ms: number;
       vms: number;
+      also: string;
     }>(
       `SELECT source.name AS source, source.state, host.source_id, host.native_id, host.facts, host.last_ms,
-       (SELECT COUNT(*) FROM sighting s WHERE s.source_id = host.source_id AND s.gone_ms IS NULL AND s.facts ->> 'hostId' = host.native_id) AS vms
+       (SELECT COUNT(*) FROM sighting s WHERE s.source_id = host.source_id AND s.gone_ms IS NULL AND s.facts ->> 'hostId' = host.native_id) AS vms,
+       (SELECT json_group_array(json_object('source', os.name, 'host', other.name) ORDER BY os.name, other.name)
+        FROM host_span own JOIN host_span other ON other.machine = own.machine AND other.closed_ms IS NULL AND other.id <> own.id
+        JOIN source os ON os.id = other.source_id
+        WHERE own.source_id = host.source_id AND own.native_id = host.native_id AND own.closed_ms IS NULL) AS also
        FROM host JOIN source ON source.id = host.source_id WHERE host.gone_ms IS NULL ORDER BY source.name, host.name`,
     );
     return rows.map((row) => ({
@@ -273,6 +278,7 @@ export class FleetQueries {
       isStale: row.state === 'down',
       facts: JSON.parse(row.facts) as HypervisorHost,
       vms: row.vms,
+      also: JSON.parse(row.also) as HostListing['also'],
       lastSeenMs: row.last_ms,
     }));
   }
@@ -330,6 +336,8 @@ export interface HostListing {
   readonly isStale: boolean;
   readonly facts: HypervisorHost;
   readonly vms: number;
+  /** What other sources call the same machine. */
+  readonly also: readonly { readonly source: string; readonly host: string }[];
   readonly lastSeenMs: number;
 }
 

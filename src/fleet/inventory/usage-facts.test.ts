@@ -1,7 +1,8 @@
 /** Usage facts in pages: nothing is left out, and nothing comes twice. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { someVm } from '../fixture.ts';
+import { someHost, someVm } from '../fixture.ts';
+import { HostTable } from './host-table.ts';
 import { Inventory } from './inventory.ts';
 import { SourceTable } from './sources.ts';
 import { type UsageFact, UsageFacts } from './usage-facts.ts';
@@ -37,13 +38,7 @@ function estate(gapCount: number, consumedCount: number, readHours = 0) {
       HOUR,
       2 * HOUR,
     );
-  if (readHours > 0)
-    database.run(
-      "INSERT INTO host (source_id, native_id, key, name, facts, first_ms, last_ms) VALUES (?, 'h-1', 'h', 'h', '{}', ?, ?)",
-      sourceId,
-      HOUR,
-      2 * HOUR,
-    );
+  if (readHours > 0) new HostTable(database).take(sourceId, [someHost({ nativeId: 'h-1' })], HOUR);
   database.run('UPDATE source SET ok_ms = ?', 3 * HOUR + 1);
   for (let at = 0; at < readHours; at += 1)
     database.run(
@@ -99,6 +94,7 @@ test('what a host itself needed is what it used less what its VMs did, until its
     type: 'overhead',
     source: 'a',
     host: 'h',
+    machine: 'm1',
     // Three VMs used a nanosecond and a KiB·ms each, in the first hour.
     cpuNs: hour === 1 ? '97' : '100',
     memoryByteMs: String((hour === 1 ? 7 : 10) * 1024),

@@ -12,8 +12,9 @@ import { perSecond } from '../consumption/per-second.ts';
 import { prunedMonths } from '../consumption/prune-table.ts';
 import type { PowerState } from '../facts.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
+import { HostBook } from './host-book.ts';
 import { LAYOUT } from './layout.ts';
-import { type OverheadFact, OverheadFacts } from './overhead-facts.ts';
+import { machineName, type OverheadFact, OverheadFacts } from './overhead-facts.ts';
 import { NO_HOST, type OwnedSubject, OwnerBook } from './owner-rules.ts';
 import type { Page } from './queries.ts';
 import { tagRecord } from './vm-row.ts';
@@ -26,6 +27,8 @@ export type UsageFact =
       readonly name: string;
       readonly source: string;
       readonly host: string;
+      /** What two sources call differently may be one machine: it has one text. Absent for a host nobody described. */
+      readonly machine?: string;
       readonly project?: string;
       readonly owner?: string;
       readonly tags: Readonly<Record<string, string>>;
@@ -38,9 +41,11 @@ export type UsageFact =
       readonly end: string;
     }
   | {
+      /** Of one machine never two at a time. */
       readonly type: 'host';
       readonly source: string;
       readonly host: string;
+      readonly machine: string;
       readonly vcpus: number;
       readonly memoryBytes: number;
       readonly start: string;
@@ -101,6 +106,7 @@ const POWER: Readonly<Record<PowerState, 'running' | 'paused' | 'asleep' | 'off'
 interface IntervalRow {
   readonly id: number;
   readonly vm_id: number;
+  readonly source_id: number;
   readonly name: string;
   readonly source: string;
   readonly host_name: string | null;
@@ -112,14 +118,6 @@ interface IntervalRow {
   readonly addresses: number | null;
   readonly owner: string | null;
   readonly opened_ms: number;
-  readonly end_ms: number;
-}
-
-interface HostRow {
-  readonly source: string;
-  readonly name: string;
-  readonly facts: string;
-  readonly first_ms: number;
   readonly end_ms: number;
 }
 
@@ -147,8 +145,9 @@ const GAPS = 'gaps';
 const OVERHEAD = 'overhead';
 /** Rows of one reading: some megabytes. */
 const HISTORY_PAGE = 10_000;
-/** The last moment at which somebody saw that it is so. */
-const KNOWN_UNTIL = 'MAX(i.opened_ms, COALESCE(i.closed_ms, source.removed_ms, source.ok_ms, i.opened_ms))';
+/** The last moment at which somebody saw that it is so: of several sources that show it, the one whose word counts now. */
+const KNOWN_UNTIL = `MAX(i.opened_ms, COALESCE(i.closed_ms,
+  MAX(COALESCE(source.removed_ms, source.ok_ms, i.opened_ms), COALESCE(lead.removed_ms, lead.ok_ms, i.opened_ms))))`;
 
 export class UsageFacts {
   readonly #database: Database;
@@ -173,9 +172,10 @@ export class UsageFacts {
       return this.#overheads(span, after.value.slice(OVERHEAD.length) || undefined);
     if (after !== undefined && after.value !== '') return this.#consumed(span, String(after.value));
     const rows = this.#database.all<IntervalRow>(
-      `SELECT i.id, i.vm_id, vm.name, source.name AS source, i.host_name, i.host_key, i.power_state, i.vcpus,
+      `SELECT i.id, i.vm_id, i.source_id, vm.name, source.name AS source, i.host_name, i.host_key, i.power_state, i.vcpus,
          i.memory_bytes, i.disk_bytes, i.addresses, i.owner, i.opened_ms, ${KNOWN_UNTIL} AS end_ms
        FROM interval i CROSS JOIN vm ON vm.id = i.vm_id CROSS JOIN source ON source.id = i.source_id
+         CROSS JOIN source lead ON lead.id = vm.source_id
        WHERE i.id > ? AND i.opened_how <> 'told' AND i.opened_ms < ? AND ${KNOWN_UNTIL} > MAX(i.opened_ms, ?) ORDER BY i.id LIMIT ?`,
       after?.id ?? 0,
       span.toMs,
@@ -184,8 +184,9 @@ export class UsageFacts {
     );
     const kept = rows.slice(0, span.limit);
     const last = kept.at(-1);
-    const first = after === undefined ? this.#hosts(span) : [];
-    const items = [...first, ...kept.flatMap((row) => this.#facts(row))];
+    const book = HostBook.read(this.#database, 'look');
+    const first = after === undefined ? hostFacts(book, span) : [];
+    const items = [...first, ...kept.flatMap((row) => this.#facts(row, book))];
     if (rows.length > span.limit && last !== undefined)
       return { items, next: encodeCursor({ value: '', id: last.id }) };
     const hasMore = this.#database.get(
@@ -238,7 +239,8 @@ export class UsageFacts {
   }
 
   #overheads(span: UsageSpan, after: string | undefined): Page<UsageFact> {
-    const { items, next } = this.#overhead.page(span, after);
+    const book = HostBook.read(this.#database, 'look');
+    const { items, next } = this.#overhead.page({ ...span, book }, after);
     return { items, next: next === undefined ? this.#firstGap(span) : encodeCursor({ value: OVERHEAD + next, id: 0 }) };
   }
 
@@ -263,7 +265,7 @@ export class UsageFacts {
     return { items, next: hasMore ? encodeCursor({ value: GAPS, id: last.id }) : null };
   }
 
-  #facts(row: IntervalRow): UsageFact[] {
+  #facts(row: IntervalRow, book: HostBook): UsageFact[] {
     const tags = this.#tags(row.vm_id);
     const subject: OwnedSubject = {
       source: row.source,
@@ -273,12 +275,17 @@ export class UsageFacts {
       told: { owner: row.owner || null, project: tags['project'] || null },
     };
     const { source, host, name } = subject;
-    return this.#owners.pieces(subject, { startMs: row.opened_ms, endMs: row.end_ms }).map((piece) => ({
+    const place = { sourceId: row.source_id, hostKey: row.host_key, hostName: row.host_name };
+    const pieces = this.#owners
+      .pieces(subject, { startMs: row.opened_ms, endMs: row.end_ms })
+      .flatMap((owned) => book.placed(place, owned).map((placed) => ({ ...owned, ...placed })));
+    return pieces.map((piece) => ({
       type: 'interval',
       vm: `v${row.vm_id}`,
       name,
       source,
       host,
+      ...(piece.machine === undefined ? {} : { machine: machineName(piece.machine) }),
       ...(piece.project === null ? {} : { project: piece.project }),
       ...(piece.owner === null ? {} : { owner: piece.owner }),
       tags,
@@ -306,28 +313,28 @@ export class UsageFacts {
     const rows = this.#database.all<{ tag: string }>('SELECT tag FROM tag WHERE vm_id = ?', vmId);
     return tagRecord(rows.map(({ tag }) => tag));
   }
+}
 
-  #hosts({ fromMs, toMs }: UsageSpan): UsageFact[] {
-    const rows = this.#database.all<HostRow>(
-      `SELECT source.name AS source, host.name, host.facts, host.first_ms,
-         COALESCE(host.gone_ms, source.removed_ms, source.ok_ms, host.last_ms) AS end_ms
-       FROM host CROSS JOIN source ON source.id = host.source_id ORDER BY source.name, host.name`,
-    );
-    return rows
-      .filter((row) => row.first_ms < toMs && row.end_ms > Math.max(row.first_ms, fromMs))
-      .map((row) => {
-        const facts = JSON.parse(row.facts) as { threads: number | null; memoryBytes: number | null };
-        return {
-          type: 'host',
-          source: row.source,
-          host: row.name,
-          vcpus: facts.threads ?? 0,
-          memoryBytes: facts.memoryBytes ?? 0,
-          start: new Date(row.first_ms).toISOString(),
-          end: new Date(row.end_ms).toISOString(),
-        };
-      });
-  }
+function hostFacts(book: HostBook, { fromMs, toMs }: UsageSpan): UsageFact[] {
+  return book
+    .machines()
+    .flatMap((machine) => book.presences(machine))
+    .filter((one) => one.startMs < toMs && one.endMs > Math.max(one.startMs, fromMs))
+    .sort((a, b) => compare(a.source, b.source) || compare(a.name, b.name) || a.startMs - b.startMs)
+    .map((one) => ({
+      type: 'host',
+      source: one.source,
+      host: one.name,
+      machine: machineName(one.machine),
+      vcpus: one.threads,
+      memoryBytes: one.memoryBytes,
+      start: new Date(one.startMs).toISOString(),
+      end: new Date(one.endMs).toISOString(),
+    }));
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /** The facts of a fleet's database, for a program of its own: read only while somebody else writes. */

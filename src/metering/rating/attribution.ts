@@ -1,5 +1,5 @@
 /** Whose a VM is at a time: the card's dated rules first, then what its hypervisor says. Pure. */
-import type { AttributionRule, RateCard, Validity } from '../rate-card/card.ts';
+import type { AttributionRule, CardVersion, RateCard, Validity } from '../rate-card/card.ts';
 import { matches, type Subject } from '../rate-card/selector.ts';
 import type { AllocationInterval } from '../usage/facts.ts';
 import type { ChargeSubject } from './charge.ts';
@@ -39,6 +39,10 @@ export function selectable(subject: ChargeSubject): Subject {
 
 export function holdsAt({ fromMs, toMs }: Validity, atMs: number): boolean {
   return fromMs <= atMs && (toMs === undefined || atMs < toMs);
+}
+
+export function versionAt(card: RateCard, atMs: number): CardVersion | undefined {
+  return card.versions.find((version) => holdsAt(version.effective, atMs));
 }
 
 /** Every moment at which a price or an owner may change: no charge spans one. Sorted. */

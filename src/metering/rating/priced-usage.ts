@@ -16,6 +16,8 @@ export interface UsageGroup {
   readonly startMs: number;
   readonly endMs: number;
   readonly amount: Exact;
+  /** The same, by the machine it was on. */
+  readonly byMachine: ReadonlyMap<string, Exact>;
 }
 
 export interface RatingFrame {

@@ -228,6 +228,59 @@ test('what VMs pay for a host, idle and overhead included, is the price of the w
   }
 });
 
+test('a machine that two sources show costs its whole once, whoever describes it, and all its VMs share what is idle', () => {
+  const numbers = numbersFrom(23);
+  const items = '- { id: cpu, resource: vcpu, unit: vcpu-hour, price: 0.012 }';
+  const span = { startMs: at('2026-11-02T00:00:00Z'), endMs: at('2026-11-02T05:00:00Z') };
+  for (const share of ['vcpu', 'even', 'unallocated']) {
+    const shared = card(items, `    idle: { share: ${share} }\n`);
+    for (let round = 0; round < 10; round += 1) {
+      const turnMs = span.startMs + numbers.upTo(5 * 3_600_000);
+      const describedBy = (source: string, startMs: number, endMs: number) => ({
+        ...{ source, host: `h-of-${source}`, machine: 'm1', vcpus: 16, memoryBytes: 64 * GIB },
+        ...{ overheadVcpus: 0, overheadMemoryBytes: 0, startMs, endMs },
+      });
+      const hosts = [describedBy('a', span.startMs, turnMs), describedBy('b', turnMs, span.endMs)];
+      const intervals = ['a', 'b'].map((source) =>
+        interval({ ...span, vm: source, source, host: `h-of-${source}`, machine: 'm1', vcpus: 1 + numbers.upTo(3) }),
+      );
+      const { charges } = rate(shared, '2026-11', facts(intervals, { hosts }));
+      const off = sumOf(charges.map((one) => one.cost)).minus(Exact.from('0.96'));
+      assert.equal(off.toFixed(9), '0.000000000', `${share}: off by ${off.toFixed(15)}`);
+      assert.equal(new Set(charges.map((one) => one.key)).size, charges.length);
+      const idle = charges.filter((one) => one.category === 'idle');
+      const payers = new Set(idle.map((one) => one.subject.vm));
+      assert.deepEqual([...payers].sort(), share === 'unallocated' ? [undefined] : ['a', 'b']);
+    }
+  }
+});
+
+test('other hardware under one name within an hour: each machine’s VMs share its own, and no charge is lost', () => {
+  const hour = at('2026-11-02T00:00:00Z');
+  const shared = card('- { id: cpu, resource: vcpu, unit: vcpu-hour, price: 1 }', '    idle: { share: vcpu }\n');
+  const time = [
+    { machine: 'm1', startMs: hour, endMs: hour + 1_800_000 },
+    { machine: 'm2', startMs: hour + 1_800_000, endMs: hour + 3_600_000 },
+  ];
+  const host = { source: 'lab', host: 'h1', vcpus: 4, memoryBytes: 0, overheadVcpus: 0, overheadMemoryBytes: 0 };
+  const { charges } = rate(
+    shared,
+    '2026-11',
+    facts(
+      time.map((piece) => interval({ ...piece, vcpus: 2 })),
+      { hosts: time.map((piece) => ({ ...host, ...piece })) },
+    ),
+  );
+  assert.deepEqual(lines(charges), ['cpu v1 2 × 1 = 2', 'cpu v1 2 × 1 = 2']);
+  assert.deepEqual(
+    charges.map(({ category, allocation }) => [category, allocation?.ratio]),
+    [
+      ['usage', undefined],
+      ['idle', '1'],
+    ],
+  );
+});
+
 test('what a host itself needed as it was measured is priced as overhead, and is no idle time any more', () => {
   const span = { startMs: at('2026-11-20T00:00:00Z'), endMs: at('2026-11-20T01:00:00Z') };
   const host = { source: 'lab', host: 'h1', vcpus: 8, memoryBytes: 64 * GIB, overheadVcpus: 0, overheadMemoryBytes: 0 };

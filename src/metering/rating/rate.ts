@@ -3,14 +3,22 @@ import { Exact } from '../exact.ts';
 import type { CardVersion, PriceItem, RateCard } from '../rate-card/card.ts';
 import { resourceKindOf } from '../rate-card/units.ts';
 import { consumptionOf, cutConsumption } from '../usage/consumption.ts';
-import type { AllocationInterval, Consumption, Measure, UnseenTime, UsageFacts } from '../usage/facts.ts';
+import {
+  type AllocationInterval,
+  type Consumption,
+  type Measure,
+  machineOf,
+  type UnseenTime,
+  type UsageFacts,
+} from '../usage/facts.ts';
 import { type MonthName, monthSpan, windowStart } from '../usage/time-cuts.ts';
 import { type HostRecord, type UsageRecord, usageOf } from '../usage/usage-records.ts';
-import { cutsOf, holdsAt, subjectOf } from './attribution.ts';
+import { cutsOf, subjectOf, versionAt } from './attribution.ts';
 import { type Charge, type ChargeSubject, chargeKey, NOBODY } from './charge.ts';
 import { fixedCharges, type Presence, taxesOn } from './fixed-charges.ts';
+import { hostWindows } from './host-windows.ts';
 import { itemFor, priceUsage, type RatingFrame, type UsageGroup } from './priced-usage.ts';
-import { type HostWindow, shareHosts } from './shared-hosts.ts';
+import { shareHosts } from './shared-hosts.ts';
 
 export interface Rating {
   readonly period: MonthName;
@@ -88,10 +96,6 @@ export function rate(card: RateCard, period: MonthName, facts: UsageFacts): Rati
   };
 }
 
-export function versionAt(card: RateCard, atMs: number): CardVersion | undefined {
-  return card.versions.find((version) => holdsAt(version.effective, atMs));
-}
-
 function clipped<T extends { readonly startMs: number; readonly endMs: number }>(
   all: readonly T[],
   month: { readonly startMs: number; readonly endMs: number },
@@ -145,7 +149,7 @@ function groupUsage(
     interval: AllocationInterval,
     piece: Omit<PlacedAmount, 'resource' | 'interval'>,
   ): void => {
-    const windowMs = windowOf(frame, piece.startMs);
+    const windowMs = windowStart(piece.startMs, frame.card.chargePer);
     const version = versionAt(frame.card, piece.startMs);
     const resource = asPriced(told, version);
     const known = subjects.get(interval) ?? new Map<number, ChargeSubject>();
@@ -162,6 +166,7 @@ function groupUsage(
       startMs: Math.min(group?.startMs ?? piece.startMs, piece.startMs),
       endMs: Math.max(group?.endMs ?? piece.endMs, piece.endMs),
       amount: group === undefined ? piece.amount : group.amount.plus(piece.amount),
+      byMachine: plus(group?.byMachine, machineOf(interval), piece.amount),
     });
   };
   for (const record of records)
@@ -176,41 +181,21 @@ function groupUsage(
   );
 }
 
+function plus(
+  sums: ReadonlyMap<string, Exact> | undefined,
+  machine: string,
+  amount: Exact,
+): ReadonlyMap<string, Exact> {
+  const before = sums?.get(machine);
+  return new Map(sums).set(machine, before === undefined ? amount : before.plus(amount));
+}
+
 /** Reads and writes are one thing to a card that has no price for either alone. */
 function asPriced(resource: string, version: CardVersion | undefined): string {
   const kind = resourceKindOf(resource);
   if (kind !== 'disk-operations') return resource;
   const isApart = version?.items.some((item) => item.resource !== kind && resourceKindOf(item.resource) === kind);
   return isApart === true ? resource : kind;
-}
-
-function hostWindows(frame: RatingFrame, hosts: readonly HostRecord[], groups: readonly UsageGroup[]): HostWindow[] {
-  const windows = new Map<
-    string,
-    { version: CardVersion; windowMs: number; records: HostRecord[]; groups: UsageGroup[] }
-  >();
-  const keyOf = (
-    place: { source: string | undefined; host: string | undefined },
-    windowMs: number,
-    version: string,
-  ): string => JSON.stringify([place.source, place.host, windowMs, version]);
-  for (const record of hosts) {
-    const version = versionAt(frame.card, record.startMs);
-    if (version === undefined) continue;
-    const windowMs = windowOf(frame, record.startMs);
-    const key = keyOf(record, windowMs, version.version);
-    const window = windows.get(key) ?? { version, windowMs, records: [], groups: [] };
-    window.records.push(record);
-    windows.set(key, window);
-  }
-  for (const group of groups)
-    if (group.resource === 'vcpu' || group.resource === 'memory')
-      windows.get(keyOf(group.subject, group.windowMs, group.version.version))?.groups.push(group);
-  return [...windows.values()];
-}
-
-function windowOf(frame: RatingFrame, atMs: number): number {
-  return windowStart(atMs, frame.card.chargePer);
 }
 
 function compareText(a: string, b: string): number {

@@ -1,20 +1,12 @@
 /** What nobody used of a host, and what the host itself needs: priced, and shared out as the card says. Pure. */
 import { allocate, Exact } from '../exact.ts';
-import type { CardVersion, PriceItem, Sharing } from '../rate-card/card.ts';
-import type { HostRecord } from '../usage/usage-records.ts';
+import type { PriceItem, Sharing } from '../rate-card/card.ts';
 import { type Charge, type ChargeSubject, chargeKey, fractionText, NOBODY } from './charge.ts';
+import type { HostWindow } from './host-windows.ts';
 import { itemFor, perUnitOf, type RatingFrame, type UsageGroup } from './priced-usage.ts';
 
 /** Digits of the ratios that go into exports; those of one whole add up to exactly 1. */
 const RATIO_DECIMALS = 12;
-
-/** A host in one charge's time, with its VMs' usage in it. */
-export interface HostWindow {
-  readonly version: CardVersion;
-  readonly windowMs: number;
-  readonly records: readonly HostRecord[];
-  readonly groups: readonly UsageGroup[];
-}
 
 export function shareHosts(frame: RatingFrame, windows: readonly HostWindow[]): Charge[] {
   return windows.flatMap((window) =>
@@ -49,7 +41,10 @@ function shareOne(frame: RatingFrame, window: HostWindow, { what, sharing, resou
     part: Exact,
     share: { note: string; allocation: Charge['allocation'] },
   ): Charge => ({
-    key: chargeKey([what, item.id, window.version.version, resource, window.windowMs], subject),
+    key: chargeKey(
+      [what, item.id, window.version.version, resource, window.windowMs, ...placeOf(host, subject)],
+      subject,
+    ),
     period: frame.period,
     category: what,
     item: item.id,
@@ -93,6 +88,12 @@ function shareOne(frame: RatingFrame, window: HostWindow, { what, sharing, resou
       }),
     ];
   });
+}
+
+/** A VM that another source shows than the one that describes the machine: its shares of two descriptions are two charges. */
+function placeOf(host: ChargeSubject, subject: ChargeSubject): string[] {
+  const { source = '', host: name = '' } = host;
+  return subject.source === source && subject.host === name ? [] : [source, name];
 }
 
 /** Idle time of a tiered item costs what its first step does: nobody's usage has filled a step. */

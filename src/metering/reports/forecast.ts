@@ -6,7 +6,7 @@
 import type { RateCard } from '../rate-card/card.ts';
 import { type Rating, rate } from '../rating/rate.ts';
 import { increase } from '../usage/consumption.ts';
-import { COUNTERS, type Consumption, type CounterSample, type UsageFacts } from '../usage/facts.ts';
+import { COUNTERS, type Consumption, type CounterSample, machineOf, type UsageFacts } from '../usage/facts.ts';
 import { HOUR_MS, type MonthName, monthSpan } from '../usage/time-cuts.ts';
 
 const LOOK_BACK_MS = 7 * 86_400_000;
@@ -41,7 +41,7 @@ function goneOn(facts: UsageFacts & { readonly atMs: number }, endMs: number): U
   );
   return {
     intervals,
-    hosts: extended(known.hosts, (one) => JSON.stringify([one.source, one.host]), { atMs, endMs }),
+    hosts: extended(known.hosts, machineOf, { atMs, endMs }),
     samples: [...known.samples, ...extrapolated(known.samples, { atMs, endMs, living })],
     gaps: known.gaps ?? [],
     consumed: [...(known.consumed ?? []), ...goingOn(known.consumed ?? [], { atMs, endMs, living })],

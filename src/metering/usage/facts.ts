@@ -11,6 +11,8 @@ export interface AllocationInterval {
   readonly name: string;
   readonly source: string;
   readonly host: string;
+  /** See `machineOf`. */
+  readonly machine?: string | undefined;
   readonly project: string | undefined;
   readonly owner: string | undefined;
   readonly tags: Readonly<Record<string, string>>;
@@ -31,10 +33,11 @@ export interface DiskAllocation {
   readonly iops: number | undefined;
 }
 
-/** A host's capacity for a time, and what of it the hypervisor itself needs. */
+/** A host's capacity for a time, and what of it the hypervisor itself needs. Of one machine they never overlap. */
 export interface HostInterval {
   readonly source: string;
   readonly host: string;
+  readonly machine?: string | undefined;
   readonly vcpus: number;
   readonly memoryBytes: number;
   readonly overheadVcpus: number;
@@ -45,14 +48,27 @@ export interface HostInterval {
   readonly endMs: number;
 }
 
-/** What a host itself needed in a piece of a UTC hour, as it was measured. Of one host they never overlap. */
+/** What a host itself needed in a piece of a UTC hour, as it was measured. Of one machine they never overlap. */
 export interface HostOverhead {
   readonly source: string;
   readonly host: string;
+  readonly machine?: string | undefined;
   readonly cpuNs: bigint;
   readonly memoryByteMs: bigint;
   readonly startMs: number;
   readonly endMs: number;
+}
+
+/**
+ * What tells a machine from others: hosts of several sources may be one, whose capacity is there once. A host of which nothing
+ * else is said is a machine by itself.
+ */
+export function machineOf(one: {
+  readonly source: string;
+  readonly host: string;
+  readonly machine?: string | undefined;
+}): string {
+  return JSON.stringify(one.machine === undefined ? [one.source, one.host] : [one.machine]);
 }
 
 /** Counters that only rise, until something restarts. */

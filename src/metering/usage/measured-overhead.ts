@@ -1,6 +1,6 @@
 /** What hosts themselves needed, as it was measured hour by hour, laid over their intervals. Pure. */
 import { Exact } from '../exact.ts';
-import type { HostInterval, HostOverhead } from './facts.ts';
+import { type HostInterval, type HostOverhead, machineOf } from './facts.ts';
 
 const NANOSECONDS_OF_MS = 1_000_000n;
 
@@ -8,7 +8,7 @@ const NANOSECONDS_OF_MS = 1_000_000n;
  * Cuts each host's interval where its measured pieces begin and end. A piece that reaches beyond the interval counts as a whole in
  * what lies within it: a source is confirmed a little later than its counters are read. Amounts are kept exactly: average × length.
  *
- * @param overheads - of one host they do not overlap.
+ * @param overheads - of one machine they do not overlap, nor do its intervals.
  */
 export function withMeasuredOverhead(
   hosts: readonly HostInterval[],
@@ -17,13 +17,13 @@ export function withMeasuredOverhead(
   if (overheads.length === 0) return hosts;
   const byHost = new Map<string, HostOverhead[]>();
   for (const one of overheads) {
-    const known = byHost.get(placeOf(one));
-    if (known === undefined) byHost.set(placeOf(one), [one]);
+    const known = byHost.get(machineOf(one));
+    if (known === undefined) byHost.set(machineOf(one), [one]);
     else known.push(one);
   }
   const counted = new Set<HostOverhead>();
   return hosts.flatMap((host) => {
-    const own = (byHost.get(placeOf(host)) ?? []).filter(
+    const own = (byHost.get(machineOf(host)) ?? []).filter(
       (one) => !counted.has(one) && one.startMs < host.endMs && one.endMs > host.startMs,
     );
     for (const one of own) counted.add(one);
@@ -32,10 +32,6 @@ export function withMeasuredOverhead(
       own.sort((a, b) => a.startMs - b.startMs),
     );
   });
-}
-
-function placeOf({ source, host }: { readonly source: string; readonly host: string }): string {
-  return JSON.stringify([source, host]);
 }
 
 function cut(host: HostInterval, overheads: readonly HostOverhead[]): HostInterval[] {

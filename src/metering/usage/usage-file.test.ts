@@ -75,6 +75,42 @@ test('two measures of one time, and one that lies in two hours, are told with th
   assert.throws(() => read(HEADER, host, ...lines), /u.jsonl:5: lies in more than one hour/);
 });
 
+test('hosts of one machine are one: what says nothing of it is where its host was, and it cannot be described twice', () => {
+  const described = (change: Record<string, unknown>): string => JSON.stringify({ ...JSON.parse(host), ...change });
+  const hosts = [
+    described({ machine: 'm1', end: '2026-11-02T00:00:00Z' }),
+    described({ machine: 'm2', start: '2026-11-02T00:00:00Z' }),
+    described({ machine: 'm1', source: 'own', start: '2026-11-02T00:00:00Z' }),
+  ];
+  const late = { start: '2026-11-03T01:00:00Z', end: '2026-11-03T02:00:00Z' };
+  const facts = read(
+    HEADER,
+    ...hosts,
+    interval({ end: '2026-11-01T05:00:00Z' }),
+    interval({ vm: 'b', ...late }),
+    interval({ vm: 'c', ...late, host: 'h9' }),
+    interval({ vm: 'd', ...late, machine: 'm1' }),
+    overhead({ source: 'own', ...late }),
+  );
+  assert.deepEqual(
+    facts.intervals.map(({ vm, machine }) => [vm, machine]),
+    [
+      ['a', 'm1'],
+      ['b', 'm2'],
+      ['c', undefined],
+      ['d', 'm1'],
+    ],
+  );
+  assert.deepEqual(
+    facts.hosts.filter((one) => one.measured !== undefined).map((one) => [one.source, one.machine]),
+    [['own', 'm1']],
+  );
+  assert.throws(
+    () => read(HEADER, described({ machine: 'm1' }), described({ machine: 'm1', source: 'own' })),
+    /u.jsonl:3: overlaps line 2: machine m1 is in two states at once/,
+  );
+});
+
 test('every wrong line is told, with its number', () => {
   assert.throws(
     () =>

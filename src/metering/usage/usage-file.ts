@@ -6,6 +6,7 @@
  *     {"type":"interval","vm":"…","name":"web","source":"lab","host":"h1","power":"running","vcpus":2,
  *      "memoryBytes":4294967296,"disks":[{"class":"ssd","bytes":21474836480}],"start":"…Z","end":"…Z"}
  *     {"type":"host","source":"lab","host":"h1","vcpus":16,"memoryBytes":…,"start":"…Z"}
+ *     {"type":"host","source":"lab","host":"h1","machine":"m1",…}    what "m1" is elsewhere is the same machine
  *     {"type":"sample","vm":"…","at":"…Z","counters":{"networkOutBytes":"123"}}
  *     {"type":"consumed","vm":"…","amounts":{"cpuNs":"123"},"start":"…Z","end":"…Z"}
  *     {"type":"overhead","source":"lab","host":"h1","cpuNs":"123","memoryByteMs":"456","start":"…Z","end":"…Z"}
@@ -52,6 +53,7 @@ const interval = v.strictObject({
   name: text,
   source: text,
   host: text,
+  machine: v.optional(text),
   project: v.optional(text),
   owner: v.optional(text),
   tags: v.optional(v.record(text, v.pipe(v.string(), v.maxLength(MOST_TEXT), v.transform(harmless))), {}),
@@ -71,6 +73,7 @@ const host = v.strictObject({
   type: v.literal('host'),
   source: text,
   host: text,
+  machine: v.optional(text),
   vcpus: count,
   memoryBytes: count,
   overheadVcpus: v.optional(count, 0),
@@ -107,6 +110,7 @@ const overhead = v.strictObject({
   type: v.literal('overhead'),
   source: text,
   host: text,
+  machine: v.optional(text),
   cpuNs: counter,
   memoryByteMs: counter,
   start: time,
@@ -205,11 +209,12 @@ export class UsageReader {
       }
     }
     const lineOf = (one: object): number => lines.get(one) ?? 0;
+    const onMachine = placer(hosts);
     const result = {
-      intervals: this.#disjoint(intervals, (one) => `VM ${one.vm}`, lineOf),
+      intervals: this.#disjoint(intervals, (one) => `VM ${one.vm}`, lineOf).map(onMachine),
       hosts: withMeasuredOverhead(
         this.#disjoint(hosts, hostName, lineOf),
-        this.#disjoint(overheads, (one) => `the overhead of ${hostName(one)}`, lineOf),
+        this.#disjoint(overheads, (one) => `the overhead of ${hostName(one)}`, lineOf).map(onMachine),
       ),
       samples,
       consumed,
@@ -252,8 +257,29 @@ export class UsageReader {
   }
 }
 
-function hostName(one: { readonly source: string; readonly host: string }): string {
-  return `host ${one.source}/${one.host}`;
+function hostName(one: Placed): string {
+  return one.machine === undefined ? `host ${one.source}/${one.host}` : `machine ${one.machine}`;
+}
+
+interface Placed {
+  readonly source: string;
+  readonly host: string;
+  readonly machine?: string | undefined;
+  readonly startMs: number;
+}
+
+/** What says nothing of its machine is on the one that its host was then, or at the nearest time that is told. */
+function placer(hosts: readonly HostInterval[]): <T extends Placed>(one: T) => T {
+  const byName = new Map<string, HostInterval[]>();
+  const nameOf = (one: Placed): string => JSON.stringify([one.source, one.host]);
+  for (const one of [...hosts].sort((a, b) => a.startMs - b.startMs))
+    byName.set(nameOf(one), [...(byName.get(nameOf(one)) ?? []), one]);
+  return (one) => {
+    if (one.machine !== undefined) return one;
+    const known = byName.get(nameOf(one)) ?? [];
+    const host = known.findLast(({ startMs }) => startMs <= one.startMs) ?? known[0];
+    return host?.machine === undefined ? one : { ...one, machine: host.machine };
+  };
 }
 
 function isOverHour({ startMs, endMs }: { readonly startMs: number; readonly endMs: number }): boolean {

@@ -1,12 +1,12 @@
 /**
  * From allocation intervals to usage records: one per VM, UTC hour (or day, or month) and unchanged facts. Pure.
  *
- * Each host is swept once over time. Between two changes on it nothing changes, so that memory shared by clones can be
+ * Each machine is swept once over time. Between two changes on it nothing changes, so that memory shared by clones can be
  * counted once and split among those that share it just then; and capacity = allocated + overhead + idle − overcommitted
  * holds for every host and every hour, to the byte·ms.
  */
 import { Exact } from '../exact.ts';
-import type { AllocationInterval, HostInterval } from './facts.ts';
+import { type AllocationInterval, type HostInterval, machineOf } from './facts.ts';
 import { cutsWithin, type Window, windowStart } from './time-cuts.ts';
 
 /** Base units (see rate-card/units.ts) by resource: `vcpu` in vCPU·ms, `memory` and `disk:ssd` in byte·ms, … */
@@ -22,8 +22,11 @@ export interface UsageRecord {
 
 /** One host in one window (cut as usage records are). Each pair of figures is vCPU·ms and byte·ms. */
 export interface HostRecord {
+  /** Of the source that describes the machine just then. */
   readonly source: string;
   readonly host: string;
+  /** See `machineOf`. */
+  readonly machine: string;
   readonly startMs: number;
   readonly endMs: number;
   readonly capacity: HostShare;
@@ -62,19 +65,19 @@ export function usageOf(
   hosts: readonly HostInterval[],
   cutting: Cutting = HOURLY,
 ): AllocationUsage {
-  const places = new Map<string, { intervals: AllocationInterval[]; hosts: HostInterval[] }>();
-  const placeOf = (one: { source: string; host: string }) => {
-    const key = JSON.stringify([one.source, one.host]);
-    const place = places.get(key) ?? { intervals: [], hosts: [] };
-    places.set(key, place);
-    return place;
+  const machines = new Map<string, { intervals: AllocationInterval[]; hosts: HostInterval[] }>();
+  const onMachine = (one: AllocationInterval | HostInterval) => {
+    const key = machineOf(one);
+    const machine = machines.get(key) ?? { intervals: [], hosts: [] };
+    machines.set(key, machine);
+    return machine;
   };
-  for (const one of intervals) if (one.power !== 'unknown') placeOf(one).intervals.push(one);
-  for (const one of hosts) placeOf(one).hosts.push(one);
+  for (const one of intervals) if (one.power !== 'unknown') onMachine(one).intervals.push(one);
+  for (const one of hosts) onMachine(one).hosts.push(one);
   const records: UsageRecord[] = [];
   const hostRecords: HostRecord[] = [];
-  for (const place of places.values()) {
-    const swept = sweepHost(place.intervals, place.hosts, cutting);
+  for (const machine of machines.values()) {
+    const swept = sweepMachine(machine.intervals, machine.hosts, cutting);
     records.push(...swept.records);
     hostRecords.push(...swept.hosts);
   }
@@ -102,7 +105,7 @@ interface OpenHost {
   overMemory: Exact;
 }
 
-function sweepHost(
+function sweepMachine(
   intervals: readonly AllocationInterval[],
   hosts: readonly HostInterval[],
   cutting: Cutting,
@@ -259,6 +262,7 @@ function closedHost(open: OpenHost): HostRecord {
   return {
     source: host.source,
     host: host.host,
+    machine: machineOf(host),
     startMs,
     endMs,
     capacity: {

@@ -29,6 +29,12 @@ export interface LibvirtAddress {
   readonly connectUri: string;
 }
 
+/** Whether it is reached by a socket of this machine. */
+export function isUnix(url: URL): boolean {
+  const transport = url.protocol.slice(0, -1).split('+')[1];
+  return transport === undefined || transport === 'unix';
+}
+
 /** What is wrong with it, one sentence each. */
 export function problemsOf(url: URL): string[] {
   const problems: string[] = [];

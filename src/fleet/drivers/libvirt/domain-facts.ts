@@ -215,14 +215,17 @@ export interface NodeReading {
   readonly hypervisor: string;
   /** As libvirt counts: 1,000,000 × major + 1,000 × minor + release. */
   readonly version: bigint;
+  /** Known better than libvirt knows it: where firmware has no UUID, libvirtd makes one up at each of its starts. */
+  readonly uuid?: string | null;
 }
 
 /** @returns what `parseHostFacts` takes. */
 export function nodeFacts(node: NodeReading): Record<keyof HypervisorHost, unknown> {
   const host = childAt(parseXml(node.capabilities), 'host');
-  const uuid = normalizeUuid(textAt(host, 'uuid') ?? '') ?? null;
+  const uuid = node.uuid ?? normalizeUuid(textAt(host, 'uuid') ?? '') ?? null;
   return {
-    nativeId: uuid ?? node.hostName,
+    // A connection shows one host, whose UUID may be another one at the next start of libvirtd.
+    nativeId: node.hostName,
     name: node.hostName,
     uuid,
     cpuModel: textAt(host, 'cpu', 'model') ?? (node.model === '' ? null : node.model),

@@ -13,6 +13,8 @@ import type {
   VmSample,
 } from '../../driver.ts';
 import { type HypervisorHost, normalizeMac, parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
+import { isOwnName, ownMachineUuid } from '../../own-machine.ts';
+import { isUnix } from './address.ts';
 import type { LibvirtConnection } from './connection.ts';
 import { domainFacts, nodeFacts, versionText } from './domain-facts.ts';
 import { hostSampleFacet } from './host-counters.ts';
@@ -36,7 +38,7 @@ const PAGE_DOMAINS = 200;
 type Stats = ReadonlyMap<string, TypedValue>;
 
 export async function openSession(connection: LibvirtConnection, target: SourceTarget): Promise<DriverSession> {
-  const host = await readHost(connection);
+  const host = await readHost(connection, target);
   const reading = new DomainReader(connection, host.nativeId);
   const feature = await connection.call(PROCEDURE.connectSupportsFeature, new XdrWriter().int(FEATURE_EVENT_CALLBACKS));
   const hasEvents = feature.int() === 1;
@@ -44,7 +46,7 @@ export async function openSession(connection: LibvirtConnection, target: SourceT
   return {
     ended: connection.ended,
     fingerprint: () => fingerprint(connection, { hasEvents, hostSamples, target }),
-    snapshot: (signal) => snapshot(connection, reading, signal),
+    snapshot: (signal) => snapshot({ connection, reading, target }, signal),
     close: async () => {
       connection.expectEnd();
       await connection.call(PROCEDURE.connectClose, undefined, 1_000).catch(() => {});
@@ -82,7 +84,7 @@ async function fingerprint(
   };
 }
 
-async function readHost(connection: LibvirtConnection): Promise<HypervisorHost> {
+async function readHost(connection: LibvirtConnection, target: SourceTarget): Promise<HypervisorHost> {
   const [hostName, capabilities, info, type, version] = await Promise.all([
     connection.call(PROCEDURE.connectGetHostname),
     connection.call(PROCEDURE.connectGetCapabilities),
@@ -93,14 +95,18 @@ async function readHost(connection: LibvirtConnection): Promise<HypervisorHost> 
   ]);
   const model = Buffer.from(Array.from({ length: 32 }, () => info.int() & 0xff));
   const memoryKib = info.unsignedHyper();
+  const [name, hypervisor] = [hostName.string(), type.string()];
+  // The machine of the test driver is made up.
+  const isOwn = isUnix(target.url) && hypervisor !== 'TEST' && isOwnName(name);
   return parseHostFacts(
     nodeFacts({
-      hostName: hostName.string(),
+      hostName: name,
+      uuid: isOwn ? await ownMachineUuid() : null,
       capabilities: capabilities.string(),
       model: model.toString('latin1').replace(/\0.*$/s, ''),
       memoryKib,
       cpus: info.int(),
-      hypervisor: type.string(),
+      hypervisor,
       version: version?.unsignedHyper() ?? 0n,
     }),
   );
@@ -125,13 +131,15 @@ async function allStats(
   return new Map(records);
 }
 
-async function* snapshot(
-  connection: LibvirtConnection,
-  reading: DomainReader,
-  signal: AbortSignal,
-): AsyncIterable<SnapshotPage> {
+interface Looked {
+  readonly connection: LibvirtConnection;
+  readonly reading: DomainReader;
+  readonly target: SourceTarget;
+}
+
+async function* snapshot({ connection, reading, target }: Looked, signal: AbortSignal): AsyncIterable<SnapshotPage> {
   const [host, domains, stats] = await Promise.all([
-    readHost(connection),
+    readHost(connection, target),
     listDomains(connection),
     allStats(connection, STATS_ALL).catch(() => undefined),
   ]);
