@@ -147,10 +147,19 @@ test('a domain that is stopped and started anew goes on from there, and what nob
 interface HostHour {
   readonly source: string;
   readonly host: string;
+  readonly also: readonly { readonly source: string; readonly host: string }[];
   readonly start: string;
   readonly end: string;
   readonly cpuNs: Readonly<Record<'capacity' | 'used' | 'overhead' | 'idle' | 'unknown' | 'beyond', string>>;
   readonly memoryKibMs: HostHour['cpuNs'];
+}
+
+interface Placed {
+  readonly type: string;
+  readonly source: string;
+  readonly machine: string;
+  readonly start: string;
+  readonly end: string;
 }
 
 async function utilization(...words: string[]): Promise<HostHour[]> {
@@ -170,7 +179,6 @@ function hostBusyNs(): bigint {
 
 test('the parts of every host are the whole host: what its VMs used, what it needed itself, idle time and unknown', async () => {
   const hours = await utilization();
-  for (const source of ['berth', 'lab']) assert.ok(hours.some((hour) => hour.source === source));
   for (const { cpuNs, memoryKibMs } of hours)
     for (const share of [cpuNs, memoryKibMs]) {
       const [whole, ...parts] = [share.capacity, share.used, share.overhead, share.idle, share.unknown].map(BigInt);
@@ -185,17 +193,16 @@ test('the parts of every host are the whole host: what its VMs used, what it nee
 test('metrics tell the same of hosts, and which sources answer with how many VMs', async () => {
   const ofParts = (hours: readonly HostHour[], ...parts: ('used' | 'overhead' | 'idle' | 'unknown')[]): number =>
     Number(parts.reduce((total, part) => total + sumOf(hours, part), 0n)) / 1e9;
-  const ofLab = async () => (await utilization()).filter((hour) => hour.source === 'lab');
-  const earlier = await ofLab();
+  const earlier = await utilization();
   const figures = await figuresOf(daemon);
-  const later = await ofLab();
+  const later = await utilization();
   const host = earlier[0]?.host ?? '';
-  const told = (part: string) => figures('berth_host_cpu_seconds', { source: 'lab', host, part });
+  const told = (part: string) => figures('berth_host_cpu_seconds', { source: 'berth', host, part });
   assert.ok(told('used') >= ofParts(earlier, 'used') && told('used') <= ofParts(later, 'used'));
   const all = told('used') + told('overhead') + told('idle') + told('unknown');
   const whole = ['used', 'overhead', 'idle', 'unknown'] as const;
   assert.ok(all > 0 && all >= ofParts(earlier, ...whole) - 1e-3 && all <= ofParts(later, ...whole) + 1e-3);
-  assert.ok(figures('berth_host_memory_byte_seconds', { source: 'lab', host, part: 'used' }) > 0);
+  assert.ok(figures('berth_host_memory_byte_seconds', { source: 'berth', host, part: 'used' }) > 0);
   assert.equal(figures('berth_source_up', { source: 'lab', driver: 'libvirt' }), 1);
   assert.ok(Date.now() / 1000 - figures('berth_source_seen_time_seconds', { source: 'lab' }) < 3_600);
   const { body } = await daemon.call('GET', '/berth/v1/fleet/vms?limit=1000');
@@ -208,17 +215,15 @@ test('metrics tell the same of hosts, and which sources answer with how many VMs
 });
 
 test('a host’s own time is counted whole: no second twice, none lost, whenever the daemon is killed', async () => {
-  const ofSource = async (source: string) => (await utilization()).filter((hour) => hour.source === source);
-  const told = async (source: string): Promise<bigint> => {
-    const hours = await ofSource(source);
+  const told = async (): Promise<bigint> => {
+    const hours = await utilization();
     return sumOf(hours, 'used') + sumOf(hours, 'overhead');
   };
   /** Between the two looks at the kernel's account lie the reading, and what was told of it. */
   const look = async () => {
     const earliest = hostBusyNs();
     await readAnew();
-    const counted = { berth: await told('berth'), lab: await told('lab') };
-    return { earliest, counted, latest: hostBusyNs() };
+    return { earliest, counted: await told(), latest: hostBusyNs() };
   };
   const first = await look();
   for (let round = 0; round < 4; round += 1) {
@@ -226,14 +231,30 @@ test('a host’s own time is counted whole: no second twice, none lost, whenever
     await daemon.start();
   }
   const last = await look();
-  for (const source of ['berth', 'lab'] as const) {
-    const counted = last.counted[source] - first.counted[source];
-    assert.ok(
-      counted >= last.earliest - first.latest - TICKS_NS && counted <= last.latest - first.earliest + TICKS_NS,
-      `${source}: ${last.earliest - first.latest} ≤ ${counted} ≤ ${last.latest - first.earliest}`,
-    );
-    assert.equal(sumOf(await ofSource(source), 'beyond'), 0n);
-  }
+  const counted = last.counted - first.counted;
+  assert.ok(
+    counted >= last.earliest - first.latest - TICKS_NS && counted <= last.latest - first.earliest + TICKS_NS,
+    `${last.earliest - first.latest} ≤ ${counted} ≤ ${last.latest - first.earliest}`,
+  );
+  assert.equal(sumOf(await utilization(), 'beyond'), 0n);
+});
+
+test('the machine that libvirt and berth both run on is there once, with the VMs of both', async () => {
+  const hours = await utilization();
+  assert.equal(new Set(hours.map((hour) => hour.start)).size, hours.length);
+  assert.ok(hours.every(({ source }) => source === 'berth'));
+  assert.ok(hours.every(({ also }) => also.length === 1 && also[0]?.source === 'lab'));
+  const all = (await facts()) as unknown as readonly Placed[];
+  const machines = (type: string) => new Set(all.filter((one) => one.type === type).map(({ machine }) => machine));
+  assert.equal(machines('host').size, 1);
+  for (const type of ['interval', 'overhead']) assert.deepEqual(machines(type), machines('host'));
+  const sourcesOf = new Set(all.filter((one) => one.type === 'interval').map(({ source }) => source));
+  assert.deepEqual([...sourcesOf].sort(), ['berth', 'lab']);
+  const spans = all.filter((one) => one.type === 'host').map(({ start, end }) => [Date.parse(start), Date.parse(end)]);
+  spans.sort(([a = 0], [b = 0]) => a - b);
+  for (const [index, [startMs = 0]] of spans.entries())
+    assert.ok(index === 0 || startMs >= (spans[index - 1]?.[1] ?? 0));
+  assert.match(await said('fleet', 'tree'), /threads.*, also lab\//);
 });
 
 test('what became of a host is a table that says its parts, for one host when it is asked so', async () => {
@@ -241,7 +262,7 @@ test('what became of a host is a table that says its parts, for one host when it
   const table = await said('fleet', 'utilization', '--host', host, '--from', '2h');
   assert.match(table, /^HOST +SOURCE +FROM +TO +WHAT +CAPACITY +VMS +OVERHEAD +IDLE +UNKNOWN\n/);
   const percents = new RegExp(
-    `^${host} +berth .* processors +[0-9]+ +([0-9.]+)% +([0-9.]+)% +([0-9.]+)% +([0-9.]+)%$`,
+    `^${host} +berth, lab .* processors +[0-9]+ +([0-9.]+)% +([0-9.]+)% +([0-9.]+)% +([0-9.]+)%$`,
     'm',
   )
     .exec(table)
@@ -250,7 +271,7 @@ test('what became of a host is a table that says its parts, for one host when it
   assert.ok(percents !== undefined, table);
   const sum = percents.reduce((total, one) => total + one, 0);
   assert.ok(Math.abs(sum - 100) < 0.5, `${sum} of a hundred`);
-  assert.match(table, new RegExp(`^${host} +berth .* memory +[0-9.]+GiB `, 'm'));
+  assert.match(table, new RegExp(`^${host} +berth, lab .* memory +[0-9.]+GiB `, 'm'));
   assert.equal((await utilization('--host', 'nobody')).length, 0);
   assert.deepEqual(await utilization('--to', '7d', '--from', '8d'), []);
 });
