@@ -255,6 +255,35 @@ test('a machine that two sources show costs its whole once, whoever describes it
   }
 });
 
+test('a share that rounds to nothing has no row, and the ratios of the others are a whole without it', () => {
+  const shared = card(
+    '- { id: cpu, resource: vcpu, unit: vcpu-hour, price: 0.01 }',
+    '    idle: { share: vcpu }\nrounding: { quantity-decimals: 2, mode: half-even }\n',
+  );
+  const span = { startMs: at('2026-11-02T00:00:00Z'), endMs: at('2026-11-02T01:00:00Z') };
+  const intervals = [
+    interval({ ...span, vm: 'a', vcpus: 1 }),
+    interval({ ...span, vm: 'b', vcpus: 2 }),
+    interval({ ...span, vm: 'brief', endMs: span.startMs + 1_000 }),
+  ];
+  const host = {
+    source: 'lab',
+    host: 'h1',
+    vcpus: 4,
+    memoryBytes: 0,
+    overheadVcpus: 0,
+    overheadMemoryBytes: 0,
+    ...span,
+  };
+  const idle = rate(shared, '2026-11', facts(intervals, { hosts: [host] })).charges.filter(
+    (one) => one.category === 'idle',
+  );
+  assert.deepEqual(idle.map((one) => one.subject.vm).sort(), ['a', 'b']);
+  const ratios = idle.map((one) => Exact.from(one.allocation?.ratio ?? '0'));
+  assert.equal(sumOf(ratios).toString(), '1');
+  assert.equal(sumOf(idle.map((one) => one.quantity ?? Exact.zero)).toString(), '1');
+});
+
 test('other hardware under one name within an hour: each machine’s VMs share its own, and no charge is lost', () => {
   const hour = at('2026-11-02T00:00:00Z');
   const shared = card('- { id: cpu, resource: vcpu, unit: vcpu-hour, price: 1 }', '    idle: { share: vcpu }\n');

@@ -71,23 +71,23 @@ function shareOne(frame: RatingFrame, window: HostWindow, { what, sharing, resou
     { decimals, mode },
   );
   if (parts.length === 0) return [frameOf(host, quantity, { note: '', allocation: undefined })];
+  const total = sharers.reduce((sum, { weight }) => sum.plus(weight), Exact.zero);
+  // A share that rounds to nothing has no row: the ratios of those that have one are of them alone, and add up.
+  const paying = sharers.flatMap((sharer, index) => {
+    const part = parts[index] ?? Exact.zero;
+    return part.isZero ? [] : [{ ...sharer, part }];
+  });
   const ratios = allocate(
     Exact.one,
-    sharers.map(({ weight }) => weight),
+    paying.map(({ weight }) => weight),
     { decimals: RATIO_DECIMALS, mode },
   );
-  const total = sharers.reduce((sum, { weight }) => sum.plus(weight), Exact.zero);
-  return sharers.flatMap(({ subject, weight }, index) => {
-    const part = parts[index] ?? Exact.zero;
-    if (part.isZero) return [];
-    const share = `${fractionText(weight)} of ${fractionText(total)}`;
-    return [
-      frameOf(subject, part, {
-        note: `share by ${sharing} ${share} = ${part}`,
-        allocation: { method: `${what}:${sharing}`, ratio: (ratios[index] ?? Exact.zero).toString() },
-      }),
-    ];
-  });
+  return paying.map(({ subject, weight, part }, index) =>
+    frameOf(subject, part, {
+      note: `share by ${sharing} ${fractionText(weight)} of ${fractionText(total)} = ${part}`,
+      allocation: { method: `${what}:${sharing}`, ratio: (ratios[index] ?? Exact.zero).toString() },
+    }),
+  );
 }
 
 /** A VM that another source shows than the one that describes the machine: its shares of two descriptions are two charges. */
