@@ -136,6 +136,37 @@ describe('tags of vSphere (vcsim)', () => {
 
   const isThere = (name: string): boolean => fleet.queries.list({ limit: 50 }).items.some((vm) => vm.name === name);
 
+  test('a custom attribute is a tag from the first look on, one without a value is none, and a category of its name goes before it', async () => {
+    await make('env prod');
+    await say(`attribute ${first()} owner team-a`);
+    await say(`attribute ${first()} env attribute`);
+    await say(`attribute ${first()} cost=centre 4711 and more`);
+    await say(`attribute ${first()} unset`);
+    await add();
+    await becomes(first(), 'cost%3Dcentre=4711 and more env=attribute owner=team-a');
+    assert.equal(vmOf(first()).owner, 'team-a');
+    assert.deepEqual(
+      historyOf(first()).map((one) => one.owner),
+      ['team-a'],
+    );
+    assert.equal(tagsOf(second()), '');
+    await say(`attach ${first()} env prod`);
+    await becomes(first(), 'cost%3Dcentre=4711 and more env=prod owner=team-a');
+    await fleet.close();
+    fleet = await open();
+    await up();
+    // vcsim tells nobody who watches: what is other is found by looking.
+    await say(`attribute ${first()} owner team-b`);
+    await fleet.refresh('vc');
+    await becomes(first(), 'cost%3Dcentre=4711 and more env=prod owner=team-b');
+    await say(`detach ${first()} env prod`);
+    await becomes(first(), 'cost%3Dcentre=4711 and more env=attribute owner=team-b');
+    assert.deepEqual(
+      historyOf(first()).map((one) => one.owner),
+      ['team-a', 'team-b'],
+    );
+  });
+
   test('a rule over a tag says whose a VM is, as soon as the tag is known', async () => {
     const rules: OwnerRules = {
       fingerprint: 'by tier',

@@ -3,7 +3,7 @@
 // Usage: vcsim HOSTS VMS_PER_HOST. Prints one line: {"url", "fingerprint"}. Then a command a line on standard input, an
 // answer a line: list | create NAME | start NAME | stop NAME | remove NAME | rename NAME NEW | move NAME |
 // moved NAME | delay METHOD MS | logout | category NAME | tag CATEGORY NAME | untag CATEGORY NAME |
-// attach VM CATEGORY TAG | detach VM CATEGORY TAG | tagging FAULT | sessions | expire | calls. "delay": calls of a method are served so much later. "moved" moves it and posts the event that a vCenter has of it, which vcsim 0.24 leaves out.
+// attach VM CATEGORY TAG | detach VM CATEGORY TAG | attribute VM NAME VALUE | tagging FAULT | sessions | expire | calls. "delay": calls of a method are served so much later. "moved" moves it and posts the event that a vCenter has of it, which vcsim 0.24 leaves out.
 // A "-" for HOSTS is one ESXi host. See tagging.go for the last five.
 package main
 
@@ -123,6 +123,8 @@ func act(client *govmomi.Client, words []string) (interface{}, error) {
 		task, err = machine.Rename(ctx, words[2])
 	case "move":
 		task, err = move(finder, machine)
+	case "attribute":
+		return "ok", setAttribute(client, machine, words[2], strings.Join(words[3:], " "))
 	case "moved":
 		return "ok", moved(client, finder, machine, words[1])
 	}
@@ -190,6 +192,23 @@ func move(finder *find.Finder, machine *object.VirtualMachine) (*object.Task, er
 		}
 	}
 	return nil, fmt.Errorf("there is only one host")
+}
+
+// vcsim 0.24 adds the value to those that are there, and tells nobody who watches.
+func setAttribute(client *govmomi.Client, machine *object.VirtualMachine, name string, value string) error {
+	manager, err := object.GetCustomFieldsManager(client.Client)
+	if err != nil {
+		return err
+	}
+	key, err := manager.FindKey(ctx, name)
+	if err != nil {
+		field, err := manager.Add(ctx, name, "VirtualMachine", nil, nil)
+		if err != nil {
+			return err
+		}
+		key = field.Key
+	}
+	return manager.Set(ctx, machine.Reference(), key, value)
 }
 
 func moved(client *govmomi.Client, finder *find.Finder, machine *object.VirtualMachine, name string) error {

@@ -14,6 +14,8 @@ import type { TagsByVm } from './vsphere-tags.ts';
 
 /** Between, whoever hears of them writes them. */
 const TOLD_AT_ONCE = 100;
+/** Facts hold no more. */
+const MOST_TOLD = 512;
 /** Logins that are refused lock accounts when they are tried often. */
 const REFUSED_MS = 10 * 60_000;
 
@@ -55,11 +57,11 @@ export class TagBook {
     const before = this.#told.get(nativeId) ?? this.#last(nativeId);
     const tags = this.#found === undefined ? before.tags : (this.#found.get(nativeId) ?? []);
     this.#told.set(nativeId, { own, tags, unreadSinceMs: before.unreadSinceMs });
-    return [...own, ...tags];
+    return together(own, tags);
   }
 
   #last(nativeId: string): Omit<Told, 'own'> {
-    // All of vCenter's have a category; what has none is the VM's own.
+    // All of vCenter's have a category; what has none is the VM's own. Custom attributes look like them until tags are read.
     const tags = this.#parts.lastTags?.(nativeId)?.filter((tag) => tag.includes('='));
     return tags === undefined ? { tags: [], unreadSinceMs: monotonicMs() } : { tags, unreadSinceMs: null };
   }
@@ -127,9 +129,10 @@ export class TagBook {
     // One that came while tags were read may be missing there: the next reading has the first word.
     const isStillUnread = unreadSinceMs !== null && unreadSinceMs > began.monotonicMs;
     this.#told.set(nativeId, { own, tags, unreadSinceMs: isStillUnread ? unreadSinceMs : null });
-    if (JSON.stringify(tags) === JSON.stringify(told.tags)) return [];
+    const [before, now] = [together(own, told.tags), together(own, tags)];
+    if (JSON.stringify(before) === JSON.stringify(now)) return [];
     const since = unreadSinceMs === null ? notBeforeMs : null;
-    return [{ kind: 'tags', nativeId, tags: [...own, ...tags], notBeforeMs: since }];
+    return [{ kind: 'tags', nativeId, tags: now, notBeforeMs: since }];
   }
 
   async #tell(changes: readonly VmChange[], onChange: OnChange): Promise<void> {
@@ -138,6 +141,17 @@ export class TagBook {
       await sleep(0);
     }
   }
+}
+
+/** Names have one value each: a tag goes before a custom attribute that is called as its category is. */
+function together(own: readonly string[], tags: readonly string[]): string[] {
+  if (tags.length === 0) return [...own];
+  const names = new Set(tags.map(nameOf));
+  return [...own.filter((tag) => !tag.includes('=') || !names.has(nameOf(tag))), ...tags].slice(0, MOST_TOLD);
+}
+
+function nameOf(tag: string): string {
+  return tag.slice(0, tag.indexOf('='));
 }
 
 function isHopeless(error: unknown): boolean {

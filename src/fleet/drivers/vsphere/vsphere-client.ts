@@ -47,6 +47,8 @@ export interface ServiceContent {
   /** Absent where nothing is measured, or this user may not see it. */
   readonly perfManager: Moref | undefined;
   readonly eventManager: Moref | undefined;
+  /** Absent of an ESXi host. */
+  readonly customFieldsManager: Moref | undefined;
 }
 
 export class VsphereClient {
@@ -143,6 +145,7 @@ export class VsphereClient {
       sessionManager: moref('sessionManager'),
       perfManager: morefOf(childAt(content, 'perfManager')),
       eventManager: morefOf(childAt(content, 'eventManager')),
+      customFieldsManager: morefOf(childAt(content, 'customFieldsManager')),
     };
   }
 

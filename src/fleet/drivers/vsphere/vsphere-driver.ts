@@ -3,7 +3,7 @@
  *
  * A look lists what a container view holds and asks for named properties of 250 objects at a time: nothing grows with the
  * estate but the number of calls. Changes come by WaitForUpdatesEx on a collector of its own; what changed is then read
- * like in a look. Tags come from another API, by asking (tag-book.ts). Sessions that expire end, and the loop of the source signs in anew.
+ * like in a look. Tags come from another API, by asking (tag-book.ts); custom attributes with the VM. Sessions that expire end, and the loop of the source signs in anew.
  */
 import { BerthError, messageOf } from '#base';
 import { nowMs, startTimer } from '#platform';
@@ -22,6 +22,7 @@ import type {
 } from '../../driver.ts';
 import { parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
 import { textAt } from '../../xml.ts';
+import { CustomAttributes } from './custom-attributes.ts';
 import { element, type Moref, reference } from './soap.ts';
 import { TagBook } from './tag-book.ts';
 import { VapiClient } from './vapi-client.ts';
@@ -122,6 +123,7 @@ class VsphereSession implements DriverSession {
   readonly #wanted: WantedOfVms;
   readonly #vapi: VapiClient;
   readonly #tagBook: TagBook;
+  readonly #attributes: CustomAttributes;
   /** Hears what changes, once somebody watches. */
   #onChange: OnChange | undefined;
   #leaving: Promise<void> | undefined;
@@ -136,6 +138,7 @@ class VsphereSession implements DriverSession {
     this.tags = { count: () => countTags(new TagReader(vapi)) };
     this.#wanted = { properties: VM_PROPERTIES, read: (one) => this.#factsOf(one) };
     this.#content = content;
+    this.#attributes = new CustomAttributes(client, content);
     this.#target = target;
     this.ended = new Promise((resolve) => {
       this.#finish = resolve;
@@ -167,6 +170,7 @@ class VsphereSession implements DriverSession {
       const [hosts, vms] = await Promise.all([
         this.#client.view(this.#content, 'HostSystem'),
         this.#client.view(this.#content, 'VirtualMachine'),
+        this.#attributes.learn(),
       ]);
       const host = { properties: HOST_PROPERTIES, read: (one: ObjectContent) => parseHostFacts(hostFacts(one)) };
       const pages = this.#pages(vms.members, { ...this.#wanted, read }, signal);
@@ -210,7 +214,8 @@ class VsphereSession implements DriverSession {
 
   #factsOf(one: ObjectContent): VmFacts {
     const { tags, ...facts } = vmFacts(one);
-    return parseVmFacts({ ...facts, tags: this.#tagBook.tagsOf(one.moref.id, tags) });
+    const own = [...tags, ...this.#attributes.tagsOf(one.properties.get('customValue'))];
+    return parseVmFacts({ ...facts, tags: this.#tagBook.tagsOf(one.moref.id, own) });
   }
 
   async close(): Promise<void> {

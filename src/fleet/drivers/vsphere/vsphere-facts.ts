@@ -33,6 +33,7 @@ export const VM_PROPERTIES = [
   'runtime.host',
   'guest.net',
   'guest.toolsRunningStatus',
+  'customValue',
 ] as const;
 
 export const HOST_PROPERTIES = [
@@ -120,7 +121,7 @@ export function powerOf(value: string | undefined): PowerState {
   return POWER[value ?? ''] ?? 'unknown';
 }
 
-/** @returns what `parseVmFacts` takes; `tags` without those of the tagging service. */
+/** @returns what `parseVmFacts` takes; `tags` without custom attributes and those of the tagging service. */
 export function vmFacts({
   moref,
   properties,
