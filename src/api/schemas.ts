@@ -121,6 +121,7 @@ export const SourceSchema = v.object({
   hasSecret: v.boolean(),
 });
 
+const names = v.array(v.object({ source: text, host: text }));
 const machine = v.pipe(text, v.description('what several sources show may be one machine: it has one text'));
 const usageOf = { source: text, host: text, vcpus: count, memoryBytes: count, start: text, end: text };
 
@@ -138,7 +139,7 @@ export const UsageSchema = v.variant('type', [
     disks: v.array(v.object({ class: text, bytes: count })),
     addresses: count,
   }),
-  v.object({ type: v.literal('host'), ...usageOf, machine }),
+  v.object({ type: v.literal('host'), ...usageOf, machine, also: v.optional(names) }),
   v.object({
     type: v.literal('consumed'),
     vm: text,
@@ -179,8 +180,6 @@ const ShareSchema = v.object({
   unknown: v.pipe(text, v.description('of time in which the host was not read')),
   beyond: v.pipe(text, v.description('used beyond the capacity: capacity + beyond = used + overhead + idle + unknown')),
 });
-
-const names = v.array(v.object({ source: text, host: text }));
 
 export const HostUseSchema = v.object({
   source: text,

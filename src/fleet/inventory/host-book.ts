@@ -17,6 +17,11 @@ export interface HostSpan extends HostPresence {
   readonly machine: number;
 }
 
+/** A time in which one source described the machine, and the same others showed it. */
+export interface MachineTime extends HostSpan {
+  readonly also: readonly { readonly source: string; readonly host: string }[];
+}
+
 export interface HostId {
   readonly sourceId: number;
   readonly nativeId: string;
@@ -87,7 +92,7 @@ export class HostBook {
   }
 
   /** Who described the machine when: in order, never two at a time. */
-  presences(machine: number): HostSpan[] {
+  presences(machine: number): MachineTime[] {
     return oneAtATime(this.#machines.get(machine) ?? []);
   }
 
@@ -147,22 +152,28 @@ export class HostBook {
   }
 }
 
-/** Of spans that overlap, the one that knows most at each time. @returns in order, adjacent times of one span joined. */
-export function oneAtATime(spans: readonly HostSpan[]): HostSpan[] {
+/** Of spans that overlap, the one that knows most at each time. @returns in order, adjacent times of the same spans joined. */
+export function oneAtATime(spans: readonly HostSpan[]): MachineTime[] {
   const [only] = spans;
-  if (spans.length === 1 && only !== undefined) return only.startMs < only.endMs ? [only] : [];
+  if (spans.length === 1 && only !== undefined) return only.startMs < only.endMs ? [{ ...only, also: [] }] : [];
   const moments = [...new Set(spans.flatMap(({ startMs, endMs }) => [startMs, endMs]))].sort((a, b) => a - b);
-  const chosen: { span: HostSpan; startMs: number; endMs: number }[] = [];
+  const times: { spans: readonly HostSpan[]; startMs: number; endMs: number }[] = [];
   for (const [index, startMs] of moments.entries()) {
     const endMs = moments[index + 1];
     if (endMs === undefined) break;
-    const [span] = spans.filter((one) => one.startMs <= startMs && one.endMs >= endMs).sort(byKnowledge);
-    if (span === undefined) continue;
-    const last = chosen.at(-1);
-    if (last?.span === span && last.endMs === startMs) last.endMs = endMs;
-    else chosen.push({ span, startMs, endMs });
+    const there = spans.filter((one) => one.startMs <= startMs && one.endMs >= endMs).sort(byKnowledge);
+    const last = times.at(-1);
+    if (last?.endMs === startMs && isSame(last.spans, there)) last.endMs = endMs;
+    else if (there.length > 0) times.push({ spans: there, startMs, endMs });
   }
-  return chosen.map(({ span, startMs, endMs }) => ({ ...span, startMs, endMs }));
+  return times.flatMap(({ spans: [span, ...others], startMs, endMs }) => {
+    const also = others.map(({ source, name }) => ({ source, host: name }));
+    return span === undefined ? [] : [{ ...span, also, startMs, endMs }];
+  });
+}
+
+function isSame(one: readonly HostSpan[], other: readonly HostSpan[]): boolean {
+  return one.length === other.length && one.every((span, index) => span === other[index]);
 }
 
 function byKnowledge(a: HostSpan, b: HostSpan): number {

@@ -113,7 +113,7 @@ class World {
   hostFacts(): string[] {
     return this.facts('host').map((fact) =>
       fact.type === 'host'
-        ? `${fact.source}/${fact.host} ${fact.machine} ${hourIn(fact.start)}-${hourIn(fact.end)} ${fact.vcpus}`
+        ? `${fact.source}/${fact.host} ${fact.machine} ${hourIn(fact.start)}-${hourIn(fact.end)} ${fact.vcpus}${(fact.also ?? []).map((one) => ` = ${one.source}/${one.host}`).join('')}`
         : '',
     );
   }
@@ -134,7 +134,7 @@ test('a machine that two sources show is told once, by the one that is left when
   world.look(b, 2, [host({ name: 'rack1.lab', nativeId: 'h', uuid: SWAPPED })], ['db']);
   world.look(b, 9, [host({ name: 'rack1.lab', nativeId: 'h', uuid: SWAPPED })], ['db']);
   world.look(a, 8, [host()], ['web']);
-  assert.deepEqual(world.hostFacts(), ['a/rack1 m1 1-8 2', 'b/rack1.lab m1 8-9 2']);
+  assert.deepEqual(world.hostFacts(), ['a/rack1 m1 1-2 2', 'a/rack1 m1 2-8 2 = b/rack1.lab', 'b/rack1.lab m1 8-9 2']);
   assert.deepEqual(
     world.facts('interval').map((fact) => (fact.type === 'interval' ? [fact.name, fact.source, fact.machine] : [])),
     [
@@ -149,7 +149,11 @@ test('a machine that two sources show is told once, by the one that is left when
   );
   world.remove(a, 10);
   world.look(b, 12, [host({ name: 'rack1.lab', nativeId: 'h', uuid: SWAPPED })], ['db']);
-  assert.deepEqual(world.hostFacts(), ['a/rack1 m1 1-10 2', 'b/rack1.lab m1 10-12 2']);
+  assert.deepEqual(world.hostFacts(), [
+    'a/rack1 m1 1-2 2',
+    'a/rack1 m1 2-10 2 = b/rack1.lab',
+    'b/rack1.lab m1 10-12 2',
+  ]);
 });
 
 test('one that turns out to be a known machine later is one from then on, and what was before stays as it was', () => {
@@ -160,7 +164,7 @@ test('one that turns out to be a known machine later is one from then on, and wh
   world.look(b, 3, [host()], ['db']);
   world.look(a, 5, [host()], ['web']);
   world.look(b, 5, [host()], ['db']);
-  assert.deepEqual(world.hostFacts(), ['a/rack1 m1 1-5 2', 'b/rack1 m2 1-3 2']);
+  assert.deepEqual(world.hostFacts(), ['a/rack1 m1 1-3 2', 'a/rack1 m1 3-5 2 = b/rack1', 'b/rack1 m2 1-3 2']);
   assert.deepEqual(
     world
       .facts('interval')
@@ -180,7 +184,7 @@ test('the source that knows most of its memory describes a machine, whatever oth
   world.look(b, 2, [host({ threads: 64 })]);
   world.look(a, 4, [host({ threads: 1, memoryBytes: 1_024 })]);
   world.look(b, 3, [host({ threads: 64 })]);
-  assert.deepEqual(world.hostFacts(), ['a/rack1 m1 1-2 1', 'a/rack1 m1 3-4 1', 'b/rack1 m1 2-3 64']);
+  assert.deepEqual(world.hostFacts(), ['a/rack1 m1 1-2 1', 'a/rack1 m1 3-4 1', 'b/rack1 m1 2-3 64 = a/rack1']);
 });
 
 test('a host that grew, was renamed or was away has its past as it was', () => {

@@ -46,6 +46,8 @@ export type UsageFact =
       readonly source: string;
       readonly host: string;
       readonly machine: string;
+      /** What other sources call it. */
+      readonly also?: readonly { readonly source: string; readonly host: string }[];
       readonly vcpus: number;
       readonly memoryBytes: number;
       readonly start: string;
@@ -326,6 +328,7 @@ function hostFacts(book: HostBook, { fromMs, toMs }: UsageSpan): UsageFact[] {
       source: one.source,
       host: one.name,
       machine: machineName(one.machine),
+      ...(one.also.length === 0 ? {} : { also: one.also }),
       vcpus: one.threads,
       memoryBytes: one.memoryBytes,
       start: new Date(one.startMs).toISOString(),

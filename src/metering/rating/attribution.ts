@@ -2,13 +2,19 @@
 import type { AttributionRule, CardVersion, RateCard, Validity } from '../rate-card/card.ts';
 import { matches, type Subject } from '../rate-card/selector.ts';
 import type { AllocationInterval } from '../usage/facts.ts';
-import type { ChargeSubject } from './charge.ts';
+import type { HostRecord } from '../usage/usage-records.ts';
+import { type ChargeSubject, NOBODY } from './charge.ts';
 
 export function subjectOf(card: RateCard, interval: AllocationInterval, atMs: number): ChargeSubject {
   const { vm, name, source, host, tags } = interval;
   const ruled = attributed(card.attribution, { source, host, vmName: name, tags }, atMs);
   const { project = interval.project, owner = interval.owner } = ruled;
   return { vm, vmName: name, source, host, project, owner, tags };
+}
+
+/** A machine under each of its names, first as it is described. */
+export function hostSubjects({ source, host, also }: Pick<HostRecord, 'source' | 'host' | 'also'>): ChargeSubject[] {
+  return [{ source, host }, ...also].map((name) => ({ ...NOBODY, ...name }));
 }
 
 /** Of the rules that hold and match, the first that gives a project decides on that, the first that gives an owner on that. */

@@ -15,26 +15,59 @@ export interface Presence {
   readonly endMs: number;
 }
 
-/** @param vms - presences of VMs, @param hosts - of hosts (subjects without a VM). */
-export function fixedCharges(frame: RatingFrame, vms: readonly Presence[], hosts: readonly Presence[]): Charge[] {
-  const groups = new Map<string, { item: FixedItem; version: CardVersion; subject: ChargeSubject; spans: Span[] }>();
-  for (const presence of [...vms, ...hosts].sort((a, b) => a.startMs - b.startMs)) {
-    const isHost = presence.subject.vm === undefined;
+/** That a machine was there, under each of its names. */
+export interface HostPresence extends Omit<Presence, 'subject'> {
+  readonly subjects: readonly ChargeSubject[];
+  readonly machine: string;
+}
+
+interface Group {
+  readonly item: FixedItem;
+  readonly version: CardVersion;
+  readonly subject: ChargeSubject;
+  readonly spans: Span[];
+}
+
+/** @param hosts - an item is for a machine under the first of its names that the item selects. */
+export function fixedCharges(frame: RatingFrame, vms: readonly Presence[], hosts: readonly HostPresence[]): Charge[] {
+  const groups = new Map<string, Group>();
+  const add = (item: FixedItem, presence: Presence, identities: readonly string[]): void => {
+    const known = identities.flatMap((identity) => groups.get(identity) ?? [])[0];
+    const group = known ?? { item, version: presence.version, subject: presence.subject, spans: [] };
+    group.spans.push({ startMs: presence.startMs, endMs: presence.endMs });
+    for (const identity of identities) groups.set(identity, group);
+  };
+  // A whole month is charged once, whatever changes in it: by the version and to the owner at its first moment.
+  for (const presence of [...vms].sort(byStart))
     for (const item of presence.version.fixed) {
-      if ((item.per === 'host-month') !== isHost || !matches(item.select, selectable(presence.subject))) continue;
+      if (item.per === 'host-month' || !matches(item.select, selectable(presence.subject))) continue;
       const subject = payerOf(item, presence.subject);
       if (subject === undefined) continue;
-      // A whole month is charged once, whatever changes in it: by the version and to the owner at its first moment.
-      const identity =
-        item.prorate === 'none'
-          ? JSON.stringify([item.id, subject[payerField(item)]])
-          : chargeKey([item.id, presence.version.version], subject);
-      const group = groups.get(identity) ?? { item, version: presence.version, subject, spans: [] };
-      group.spans.push({ startMs: presence.startMs, endMs: presence.endMs });
-      groups.set(identity, group);
+      const once = JSON.stringify([item.id, subject[payerField(item)]]);
+      add(item, { ...presence, subject }, [item.prorate === 'none' ? once : prorated(item, presence.version, subject)]);
     }
-  }
-  return [...groups.values()].map((group) => chargeOf(frame, group));
+  for (const { subjects, machine, ...presence } of [...hosts].sort(byStart))
+    for (const item of presence.version.fixed) {
+      if (item.per !== 'host-month') continue;
+      const subject = subjects.find((one) => matches(item.select, selectable(one)));
+      if (subject === undefined) continue;
+      // Neither another name nor other hardware under the same one makes it a second host.
+      const once = [
+        JSON.stringify([item.id, 'machine', machine]),
+        JSON.stringify([item.id, 'name', subject.source, subject.host]),
+      ];
+      const identities = item.prorate === 'none' ? once : [prorated(item, presence.version, subject)];
+      add(item, { ...presence, subject }, identities);
+    }
+  return [...new Set(groups.values())].map((group) => chargeOf(frame, group));
+}
+
+function prorated(item: FixedItem, version: CardVersion, subject: ChargeSubject): string {
+  return chargeKey([item.id, version.version], subject);
+}
+
+function byStart(a: { readonly startMs: number }, b: { readonly startMs: number }): number {
+  return a.startMs - b.startMs;
 }
 
 interface Span {
@@ -81,14 +114,8 @@ function chargeOf(
   };
 }
 
-function payerField(item: FixedItem): 'vm' | 'project' | 'owner' | 'host' {
-  return item.per === 'vm-month'
-    ? 'vm'
-    : item.per === 'project-month'
-      ? 'project'
-      : item.per === 'owner-month'
-        ? 'owner'
-        : 'host';
+function payerField(item: FixedItem): 'vm' | 'project' | 'owner' {
+  return item.per === 'project-month' ? 'project' : item.per === 'owner-month' ? 'owner' : 'vm';
 }
 
 /** Who the item is for; nobody when a VM has no project or owner to charge. */

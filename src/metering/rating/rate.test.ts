@@ -255,6 +255,28 @@ test('a machine that two sources show costs its whole once, whoever describes it
   }
 });
 
+test('a price or a fee that selects one of a machine’s names is of the machine, once, whichever source describes it', () => {
+  const items = `- { id: lab-cpu, resource: vcpu, unit: vcpu-hour, price: 1, select: { source: lab } }`;
+  const fixed = `    fixed:
+      - { id: licence, per: host-month, price: 100, prorate: none, select: { source: lab } }
+      - { id: power, per: host-month, price: 31, prorate: none }
+    idle: { share: unallocated }
+`;
+  const hour = at('2026-11-02T00:00:00Z');
+  const machine = { machine: 'm1', vcpus: 4, memoryBytes: 0, overheadVcpus: 0, overheadMemoryBytes: 0 };
+  const lab = { source: 'lab', host: 'rack1' };
+  const hosts = [
+    { ...machine, source: 'own', host: 'rack1', also: [lab], startMs: hour, endMs: hour + 1_800_000 },
+    { ...machine, ...lab, startMs: hour + 1_800_000, endMs: hour + 3_600_000 },
+  ];
+  const { charges } = rate(card(items, fixed), '2026-11', facts([], { hosts }));
+  assert.deepEqual(
+    charges.map(({ item, category, subject, cost }) => `${item} ${category} ${subject.source} ${cost}`).sort(),
+    ['lab-cpu idle lab 2', 'lab-cpu idle lab 2', 'licence fixed lab 100', 'power fixed own 31'],
+  );
+  assert.equal(new Set(charges.map((one) => one.key)).size, charges.length);
+});
+
 test('a share that rounds to nothing has no row, and the ratios of the others are a whole without it', () => {
   const shared = card(
     '- { id: cpu, resource: vcpu, unit: vcpu-hour, price: 0.01 }',

@@ -13,9 +13,9 @@ import {
 } from '../usage/facts.ts';
 import { type MonthName, monthSpan, windowStart } from '../usage/time-cuts.ts';
 import { type HostRecord, type UsageRecord, usageOf } from '../usage/usage-records.ts';
-import { cutsOf, subjectOf, versionAt } from './attribution.ts';
-import { type Charge, type ChargeSubject, chargeKey, NOBODY } from './charge.ts';
-import { fixedCharges, type Presence, taxesOn } from './fixed-charges.ts';
+import { cutsOf, hostSubjects, subjectOf, versionAt } from './attribution.ts';
+import { type Charge, type ChargeSubject, chargeKey } from './charge.ts';
+import { fixedCharges, type HostPresence, type Presence, taxesOn } from './fixed-charges.ts';
 import { hostWindows } from './host-windows.ts';
 import { itemFor, priceUsage, type RatingFrame, type UsageGroup } from './priced-usage.ts';
 import { shareHosts } from './shared-hosts.ts';
@@ -75,10 +75,10 @@ export function rate(card: RateCard, period: MonthName, facts: UsageFacts): Rati
     const subject = subjectOf(card, record.interval, record.startMs);
     return version === undefined ? [] : [{ version, subject, startMs: record.startMs, endMs: record.endMs }];
   });
-  const hostPresences = usage.hosts.flatMap((record): Presence[] => {
+  const hostPresences = usage.hosts.flatMap((record): HostPresence[] => {
     const version = versionAt(card, record.startMs);
-    const subject = { ...NOBODY, source: record.source, host: record.host };
-    return version === undefined ? [] : [{ version, subject, startMs: record.startMs, endMs: record.endMs }];
+    const { machine, startMs, endMs } = record;
+    return version === undefined ? [] : [{ version, subjects: hostSubjects(record), machine, startMs, endMs }];
   });
   const charges = [
     ...priceUsage(frame, priced),

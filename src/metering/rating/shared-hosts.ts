@@ -1,7 +1,9 @@
 /** What nobody used of a host, and what the host itself needs: priced, and shared out as the card says. Pure. */
 import { allocate, Exact } from '../exact.ts';
 import type { PriceItem, Sharing } from '../rate-card/card.ts';
-import { type Charge, type ChargeSubject, chargeKey, fractionText, NOBODY } from './charge.ts';
+import type { HostRecord } from '../usage/usage-records.ts';
+import { hostSubjects } from './attribution.ts';
+import { type Charge, type ChargeSubject, chargeKey, fractionText } from './charge.ts';
 import type { HostWindow } from './host-windows.ts';
 import { itemFor, perUnitOf, type RatingFrame, type UsageGroup } from './priced-usage.ts';
 
@@ -27,9 +29,12 @@ interface Shared {
 function shareOne(frame: RatingFrame, window: HostWindow, { what, sharing, resource }: Shared): Charge[] {
   const [first] = window.records;
   if (first === undefined) return [];
-  const host: ChargeSubject = { ...NOBODY, source: first.source, host: first.host };
-  const item = itemFor(window.version, resource, host);
-  if (item === undefined) return [];
+  const priced = hostSubjects(first).flatMap((host) => {
+    const item = itemFor(window.version, resource, host);
+    return item === undefined ? [] : [{ host, item }];
+  })[0];
+  if (priced === undefined) return [];
+  const { host, item } = priced;
   const { quantityDecimals: decimals, mode } = frame.card.rounding;
   const amount = window.records.reduce((sum, record) => sum.plus(record[what][resource]), Exact.zero);
   const perUnit = perUnitOf(frame, item);
@@ -42,7 +47,7 @@ function shareOne(frame: RatingFrame, window: HostWindow, { what, sharing, resou
     share: { note: string; allocation: Charge['allocation'] },
   ): Charge => ({
     key: chargeKey(
-      [what, item.id, window.version.version, resource, window.windowMs, ...placeOf(host, subject)],
+      [what, item.id, window.version.version, resource, window.windowMs, ...placeOf(first, subject)],
       subject,
     ),
     period: frame.period,
@@ -90,10 +95,9 @@ function shareOne(frame: RatingFrame, window: HostWindow, { what, sharing, resou
   );
 }
 
-/** A VM that another source shows than the one that describes the machine: its shares of two descriptions are two charges. */
-function placeOf(host: ChargeSubject, subject: ChargeSubject): string[] {
-  const { source = '', host: name = '' } = host;
-  return subject.source === source && subject.host === name ? [] : [source, name];
+/** Whoever is charged under another name than the one that describes the machine has a charge of each description. */
+function placeOf({ source, host }: HostRecord, subject: ChargeSubject): string[] {
+  return subject.source === source && subject.host === host ? [] : [source, host];
 }
 
 /** Idle time of a tiered item costs what its first step does: nobody's usage has filled a step. */

@@ -33,11 +33,16 @@ export interface DiskAllocation {
   readonly iops: number | undefined;
 }
 
-/** A host's capacity for a time, and what of it the hypervisor itself needs. Of one machine they never overlap. */
-export interface HostInterval {
+export interface HostName {
   readonly source: string;
   readonly host: string;
+}
+
+/** A host's capacity for a time, and what of it the hypervisor itself needs. Of one machine they never overlap. */
+export interface HostInterval extends HostName {
   readonly machine?: string | undefined;
+  /** What other sources call the machine meanwhile: prices that select one of these names hold as well. */
+  readonly also?: readonly HostName[] | undefined;
   readonly vcpus: number;
   readonly memoryBytes: number;
   readonly overheadVcpus: number;
@@ -49,9 +54,7 @@ export interface HostInterval {
 }
 
 /** What a host itself needed in a piece of a UTC hour, as it was measured. Of one machine they never overlap. */
-export interface HostOverhead {
-  readonly source: string;
-  readonly host: string;
+export interface HostOverhead extends HostName {
   readonly machine?: string | undefined;
   readonly cpuNs: bigint;
   readonly memoryByteMs: bigint;
@@ -63,11 +66,7 @@ export interface HostOverhead {
  * What tells a machine from others: hosts of several sources may be one, whose capacity is there once. A host of which nothing
  * else is said is a machine by itself.
  */
-export function machineOf(one: {
-  readonly source: string;
-  readonly host: string;
-  readonly machine?: string | undefined;
-}): string {
+export function machineOf(one: HostName & { readonly machine?: string | undefined }): string {
   return JSON.stringify(one.machine === undefined ? [one.source, one.host] : [one.machine]);
 }
 

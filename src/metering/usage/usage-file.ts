@@ -74,6 +74,7 @@ const host = v.strictObject({
   source: text,
   host: text,
   machine: v.optional(text),
+  also: v.optional(v.pipe(v.array(v.strictObject({ source: text, host: text })), v.maxLength(64))),
   vcpus: count,
   memoryBytes: count,
   overheadVcpus: v.optional(count, 0),

@@ -6,7 +6,7 @@
  * holds for every host and every hour, to the byte·ms.
  */
 import { Exact } from '../exact.ts';
-import { type AllocationInterval, type HostInterval, machineOf } from './facts.ts';
+import { type AllocationInterval, type HostInterval, type HostName, machineOf } from './facts.ts';
 import { cutsWithin, type Window, windowStart } from './time-cuts.ts';
 
 /** Base units (see rate-card/units.ts) by resource: `vcpu` in vCPU·ms, `memory` and `disk:ssd` in byte·ms, … */
@@ -27,6 +27,7 @@ export interface HostRecord {
   readonly host: string;
   /** See `machineOf`. */
   readonly machine: string;
+  readonly also: readonly HostName[];
   readonly startMs: number;
   readonly endMs: number;
   readonly capacity: HostShare;
@@ -263,6 +264,7 @@ function closedHost(open: OpenHost): HostRecord {
     source: host.source,
     host: host.host,
     machine: machineOf(host),
+    also: host.also ?? [],
     startMs,
     endMs,
     capacity: {
