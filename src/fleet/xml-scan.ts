@@ -249,14 +249,16 @@ class Scanner {
       const found = ATTRIBUTE.exec(source);
       if (found === null) break;
       attributes ??= Object.create(null) as Record<string, string>;
-      attributes[localName(found[1] ?? '')] = plainText((found[2] ?? found[3] ?? '').replace(/[\t\n\r]/g, ' '));
+      attributes[localName(found[1] ?? '')] = internalized(
+        plainText((found[2] ?? found[3] ?? '').replace(/[\t\n\r]/g, ' ')),
+      );
       from = ATTRIBUTE.lastIndex;
     }
     TAG_END.lastIndex = from;
     const last = TAG_END.exec(source);
     if (last === null) throw malformed(`the attributes of <${rawName}> cannot be read`);
     this.#at = TAG_END.lastIndex;
-    const name = localName(rawName);
+    const name = internalized(localName(rawName));
     const tag: Tag = {
       source: flat(source.slice(tagAt + 1, this.#at)),
       rawName,
@@ -299,6 +301,11 @@ class Scanner {
 /** Of its own and in one piece: that is compared faster than a part of a page. */
 function flat(text: string): string {
   return JSON.parse(JSON.stringify(text)) as string;
+}
+
+/** The one text of its kind that V8 has for names of properties: it is like one in the program by being the same. */
+function internalized(text: string): string {
+  return Object.keys({ [text]: true })[0] ?? text;
 }
 
 function isNameEnd(code: number): boolean {
