@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { BerthError, humanDuration } from '#base';
+import { daemonCommand } from '#setup';
 import { Options } from './command-line.ts';
 import { type CompletedVerb, completionScript } from './completion-scripts.ts';
 import { filtersOf, queryText } from './engine-client.ts';
@@ -170,6 +172,14 @@ test('every verb loads and has help; completions name them all', async () => {
   assert.match(completionScript('fish', verbs), /-s p -l publish -r/);
   assert.match(completionScript('zsh', verbs), /^#compdef berth/);
   assert.throws(() => completionScript('tcsh', verbs), { code: 'usage' });
+});
+
+test('systemd runs the daemon with the words with which everybody else does', () => {
+  const template = readFileSync(new URL('../../packaging/berth.service', import.meta.url), 'utf8');
+  const values = { NODE: process.execPath, DAEMON: '/d.mjs', STATE: '/s', RUN: '/r', SOCKET: '/r/k' };
+  const words = ['--state-dir', '/s', '--run-dir', '/r', '--socket', '/r/k'];
+  const expected = `ExecStart=${daemonCommand({ daemon: '/d.mjs' }, words).join(' ')}`;
+  assert.ok(unitText(template, values).split('\n').includes(expected), expected);
 });
 
 test('a unit is filled in, and odd paths are refused', () => {

@@ -11,7 +11,7 @@ import {
   spawnDaemon,
   unixRequest,
 } from '#platform';
-import type { Installation } from '#setup';
+import { daemonCommand, type Installation } from '#setup';
 import { type DaemonProcess, readPidFile } from './pid-file.ts';
 import type { DaemonSettings } from './settings.ts';
 
@@ -59,7 +59,7 @@ export async function startDaemonProcess(settings: DaemonSettings, installation:
   await rotate(logPath);
   const folders = ['--state-dir', settings.stateFolder, '--run-dir', settings.runFolder, '--socket', settings.socket];
   const before = (await files.stat(logPath).catch(() => undefined))?.size ?? 0;
-  const child = await spawnDaemon([process.execPath, installation.daemon, ...folders], { outputPath: logPath });
+  const child = await spawnDaemon(daemonCommand(installation, folders), { outputPath: logPath });
   let hasEnded = false;
   void child.ended.then(() => {
     hasEnded = true;

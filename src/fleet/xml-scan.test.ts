@@ -16,6 +16,7 @@ const TEXTS = [
   '[',
   '&lt;',
   '&amp;',
+  '&amp;lt;',
   '&quot;',
   '&#65;',
   '&#x1F600;',
@@ -86,6 +87,28 @@ test('elements of a path are handed out as they end and not kept, those of that 
     assert.deepEqual(
       [textAt(root, 'f', 'c'), textAt(root, 'c'), childrenNamed(root, 'b').flatMap((one) => one.children)],
       ['4', '5', []],
+    );
+  }
+});
+
+test('one of many that are alike, longer or shorter than the one before or something else, is read as if it stood alone', () => {
+  for (let seed = 0; seed < 1_000; seed++) {
+    const chance = chanceFrom(seed);
+    const parts = Array.from({ length: 12 }, () => someElement(chance, 2));
+    const another = (): string => parts.filter(() => chance.upTo(4) > 0).join('');
+    const objects = Array.from({ length: 8 }, () => {
+      const at = chance.upTo(parts.length);
+      parts[at] = chance.upTo(2) === 0 ? someElement(chance, 2) : `<leaf>${chance.pick(TEXTS)}</leaf>`;
+      return `<o>${chance.upTo(6) === 0 ? '' : another()}</o>`;
+    });
+    const wanted: Record<string, Interest> = { b: chance.pick(['all', 'itself', 'nothing']) };
+    const taken: XmlElement[] = [];
+    const handOut = { path: ['r', 'o'], take: (one: XmlElement) => void taken.push(one) };
+    scanXml(`<r>${objects.join('')}</r>`, { handOut, interest: (one) => wanted[one] ?? 'all' });
+    assert.deepEqual(
+      taken,
+      objects.map((object) => pruned(parseXml(object), wanted)),
+      `seed ${seed}`,
     );
   }
 });

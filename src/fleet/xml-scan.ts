@@ -83,6 +83,8 @@ interface Open {
 class Trace {
   readonly tags: Tag[] = [];
   readonly texts: string[] = [];
+  /** How many of them are of this element: what stands behind is of one before. */
+  count = 0;
 }
 
 class Scanner {
@@ -156,7 +158,8 @@ class Scanner {
     const raw = source.slice(from, end);
     const text = raw === before ? before : plainText(raw).trim();
     // Only what stands for itself may be found again by looking alike.
-    if (text === raw && this.#trace.tags.at(-1) === tag) this.#trace.texts[this.#trace.tags.length - 1] = text;
+    const last = this.#trace.count - 1;
+    if (text === raw && this.#trace.tags[last] === tag) this.#trace.texts[last] = text;
     this.#at = end + 1 + tag.closing.length;
     this.#keep({ name: tag.name, attributes: tag.attributes, children: NO_CHILDREN, text });
     return true;
@@ -185,8 +188,9 @@ class Scanner {
     ) {
       if (this.#open.every(({ tag }, at) => tag.name === handOut.path[at])) {
         handOut.take(element);
-        this.#before = this.#trace;
-        this.#trace = new Trace();
+        // The older one is written over: its lists have grown already.
+        [this.#before, this.#trace] = [this.#trace, this.#before];
+        this.#trace.count = 0;
         this.#expected = 0;
         return;
       }
@@ -198,7 +202,8 @@ class Scanner {
 
   /** The start tag that begins here; goes on behind it. */
   #tagAt(tagAt: number): Tag {
-    const expected = this.#before.tags[this.#expected];
+    const before = this.#before;
+    const expected = this.#expected < before.count ? before.tags[this.#expected] : undefined;
     const end = tagAt + 1 + (expected?.source.length ?? 0);
     if (expected !== undefined && this.#source.slice(tagAt + 1, end) === expected.source) {
       this.#expected += 1;
@@ -208,9 +213,9 @@ class Scanner {
     }
     const tag = this.#otherTagAt(tagAt);
     // Not in all of it: an element that is nothing like the one before would be compared with that at each of its tags.
-    const last = Math.min(this.#expected + MOST_LEFT_OUT, this.#before.tags.length);
+    const last = Math.min(this.#expected + MOST_LEFT_OUT, before.count);
     for (let place = this.#expected; place < last; place += 1) {
-      if (this.#before.tags[place] !== tag) continue;
+      if (before.tags[place] !== tag) continue;
       this.#expected = place + 1;
       break;
     }
@@ -219,9 +224,11 @@ class Scanner {
   }
 
   #note(tag: Tag): void {
-    if (this.#wish.handOut === undefined || this.#trace.tags.length >= MOST_TRACED) return;
-    this.#trace.tags.push(tag);
-    this.#trace.texts.push('');
+    const trace = this.#trace;
+    if (this.#wish.handOut === undefined || trace.count >= MOST_TRACED) return;
+    trace.tags[trace.count] = tag;
+    trace.texts[trace.count] = '';
+    trace.count += 1;
   }
 
   #otherTagAt(tagAt: number): Tag {
@@ -249,14 +256,16 @@ class Scanner {
       const found = ATTRIBUTE.exec(source);
       if (found === null) break;
       attributes ??= Object.create(null) as Record<string, string>;
-      attributes[localName(found[1] ?? '')] = plainText((found[2] ?? found[3] ?? '').replace(/[\t\n\r]/g, ' '));
+      attributes[localName(found[1] ?? '')] = internalized(
+        plainText((found[2] ?? found[3] ?? '').replace(/[\t\n\r]/g, ' ')),
+      );
       from = ATTRIBUTE.lastIndex;
     }
     TAG_END.lastIndex = from;
     const last = TAG_END.exec(source);
     if (last === null) throw malformed(`the attributes of <${rawName}> cannot be read`);
     this.#at = TAG_END.lastIndex;
-    const name = localName(rawName);
+    const name = internalized(localName(rawName));
     const tag: Tag = {
       source: flat(source.slice(tagAt + 1, this.#at)),
       rawName,
@@ -299,6 +308,11 @@ class Scanner {
 /** Of its own and in one piece: that is compared faster than a part of a page. */
 function flat(text: string): string {
   return JSON.parse(JSON.stringify(text)) as string;
+}
+
+/** The one text of its kind that V8 has for names of properties: it is like one in the program by being the same. */
+function internalized(text: string): string {
+  return Object.keys({ [text]: true })[0] ?? text;
 }
 
 function isNameEnd(code: number): boolean {

@@ -95,28 +95,45 @@ function withoutPrefixes(attributes: Readonly<Record<string, string>>): Readonly
 }
 
 /** The first child with this name, at the end of a path of names. */
-export function childAt(element: XmlElement | undefined, ...path: readonly string[]): XmlElement | undefined {
-  let current = element;
-  for (const name of path) current = firstChild(current, name);
+export function childAt(
+  element: XmlElement | undefined,
+  name: string,
+  ...deeper: readonly string[]
+): XmlElement | undefined {
+  let current = firstChild(element, name);
+  for (let at = 0; at < deeper.length; at += 1) current = firstChild(current, deeper[at] ?? '');
   return current;
 }
 
 // Asked a hundred times of each VM of a vCenter: plain loops, which are quick before they are compiled as well.
 function firstChild(element: XmlElement | undefined, name: string): XmlElement | undefined {
   if (element === undefined) return undefined;
-  for (const child of element.children) if (child.name === name) return child;
+  const { children } = element;
+  for (let at = 0; at < children.length; at += 1) {
+    const child = children[at];
+    if (child?.name === name) return child;
+  }
   return undefined;
 }
 
 export function childrenNamed(element: XmlElement | undefined, name: string): readonly XmlElement[] {
   if (element === undefined) return NO_CHILDREN;
   const { children } = element;
-  // Of most elements that are asked all children have one name.
-  return children.every((child) => child.name === name) ? children : children.filter((child) => child.name === name);
+  const named: XmlElement[] = [];
+  for (let at = 0; at < children.length; at += 1) {
+    const child = children[at];
+    if (child?.name === name) named.push(child);
+  }
+  return named;
 }
 
 /** The text at the end of a path; undefined when there is none. */
-export function textAt(element: XmlElement | undefined, ...path: readonly string[]): string | undefined {
-  const text = childAt(element, ...path)?.text;
+export function textAt(
+  element: XmlElement | undefined,
+  name: string,
+  ...deeper: readonly string[]
+): string | undefined {
+  const found = deeper.length === 0 ? firstChild(element, name) : childAt(element, name, ...deeper);
+  const text = found?.text;
   return text === '' ? undefined : text;
 }

@@ -1,5 +1,6 @@
 /** The databases of berth's own files, on a real disk. */
 import assert from 'node:assert/strict';
+import { statSync } from 'node:fs';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -55,4 +56,24 @@ test('more than is carried at the end is carried meanwhile, and what is closed i
   const again = openDatabase(path, layout);
   assert.equal(again.get<{ n: number }>('SELECT count(*) AS n FROM page WHERE length(text) = 262144')?.n, 70);
   again.close();
+});
+
+test('while much is written more of it stays in memory: pages are not written and read again before their transaction ends', async () => {
+  const path = join(folder, 'kept.db');
+  const database = openDatabase(path, ['CREATE TABLE page (id INTEGER PRIMARY KEY, text TEXT NOT NULL)']);
+  /** What the log has of a transaction of 8 MB before it ends. */
+  const early = (): number =>
+    database.transaction(() => {
+      const before = statSync(`${path}-wal`).size;
+      for (let at = 0; at < 512; at += 1) database.run('INSERT INTO page (text) VALUES (?)', 'x'.repeat(16 * 1024));
+      return statSync(`${path}-wal`).size - before;
+    });
+  const end = database.writeMuch();
+  assert.equal(early(), 0);
+  end();
+  await eventually('memory is given back', 10_000, async () => {
+    database.run('DELETE FROM page');
+    return early() > MIB;
+  });
+  database.close();
 });

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BerthError, messageOf } from '#base';
 import { findProcesses, monotonicMs, runChecked, runProcess, signalProcess, sleep } from '#platform';
+import { daemonCommand } from '#setup';
 
 export interface TestDaemonOptions {
   /** Beside the folders: for example `['--socket', path]`. */
@@ -81,7 +82,8 @@ class StartedDaemon implements TestDaemon {
     const log = openSync(this.logPath, 'a');
     const program = this.#options.program ?? join(CHECKOUT, '.build/daemon/main.mjs');
     const folders = ['--state-dir', this.stateDir, '--run-dir', this.runDir];
-    const child = spawn(process.execPath, [program, ...folders, ...(this.#options.flags ?? [])], {
+    const [node, ...words] = daemonCommand({ daemon: program }, [...folders, ...(this.#options.flags ?? [])]);
+    const child = spawn(node, words, {
       detached: true,
       stdio: ['ignore', log, log],
       env: { ...process.env, ...this.#options.env },

@@ -1,6 +1,7 @@
 /** berth's own sides: a daemon with folders, socket and bridge of its own, or one that runs already. */
 import { messageOf, UndoStack } from '#base';
 import { files, findProcesses, killAndWait } from '#platform';
+import { daemonCommand } from '#setup';
 import type { BenchRun } from '../bench-run.ts';
 import { DockerApi } from '../docker-api.ts';
 import { startPrivateDaemon } from './daemon-process.ts';
@@ -32,7 +33,7 @@ export async function openPrivateBerth(run: BenchRun, id: 'berth' | 'cold'): Pro
     const start = () =>
       startPrivateDaemon({
         title: SIDE_TITLES[id],
-        argv: [process.execPath, run.installation.daemon, '--state-dir', stateFolder, '--run-dir', runFolder],
+        argv: daemonCommand(run.installation, ['--state-dir', stateFolder, '--run-dir', runFolder]),
         logPath: `${folder}/daemon.log`,
         env: { BERTH_STATE_DIR: '', BERTH_RUN_DIR: '', BERTH_SOCKET: '', BERTH_TEMPLATES: id === 'cold' ? 'off' : '' },
         isServing: () => lasting.isServing(),

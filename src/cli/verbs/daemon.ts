@@ -2,7 +2,7 @@
 import { BerthError, humanDuration } from '#base';
 import { daemonLogPath, daemonStatus, startDaemonProcess, stopDaemonProcess } from '#daemon';
 import { files, nowMs, runInForeground } from '#platform';
-import { thisInstallation } from '#setup';
+import { daemonCommand, thisInstallation } from '#setup';
 import { type Options, usageError } from '../command-line.ts';
 import { FAILED } from '../exit-codes.ts';
 import { humanSize } from '../tables.ts';
@@ -119,7 +119,7 @@ async function logs({ place, out }: VerbContext, options: Options): Promise<numb
 async function run({ place }: VerbContext): Promise<number> {
   const { stateFolder, runFolder, socket } = place;
   const folders = ['--state-dir', stateFolder, '--run-dir', runFolder, '--socket', socket];
-  return await runInForeground([process.execPath, thisInstallation().daemon, ...folders]);
+  return await runInForeground(daemonCommand(thisInstallation(), folders));
 }
 
 async function install({ place, out }: VerbContext): Promise<number> {

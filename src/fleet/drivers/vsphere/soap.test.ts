@@ -91,6 +91,42 @@ test('a VM with everything becomes facts with everything', () => {
   assert.deepEqual(parseVmFacts(vmFacts(object)), expected);
 });
 
+test('devices of no use, of foreign names and without anything in them change nothing of the others', () => {
+  const devices = [
+    '<VirtualDevice xsi:type="vim25:VirtualVmxnet3"><key>4000</key><deviceInfo><summary>VM Network</summary></deviceInfo><macAddress>00-50-56-AA-BB-01</macAddress></VirtualDevice>',
+    '<VirtualDevice xsi:type="VirtualCdrom"/><VirtualDevice/><Other xsi:type="VirtualDisk"/>',
+    '<VirtualDevice xsi:type="AcmeCard"><macAddress>00:50:56:aa:bb:02</macAddress></VirtualDevice>',
+    '<VirtualDevice xsi:type="VirtualDisk"><key>2000</key><capacityInKB>2</capacityInKB></VirtualDevice><VirtualDevice xsi:type="VirtualDisk"/>',
+    '<VirtualDevice xsi:type="VirtualAHCIController"/><VirtualDevice xsi:type="VirtualAHCIController"/><VirtualDevice xsi:type="ParaVirtualSCSIController"/>',
+  ];
+  const [shown] = childrenNamed(
+    parseXml(
+      `<r xmlns:xsi="y"><objects><obj type="VirtualMachine">vm-1</obj>${property('config.hardware.device', devices.join(''))}</objects></r>`,
+    ),
+    'objects',
+  );
+  const object = shown === undefined ? undefined : objectOf(shown);
+  assert.ok(object);
+  const { disks, nics, virtualization } = parseVmFacts(vmFacts(object));
+  assert.deepEqual(
+    disks.map((disk) => [disk.name, disk.capacityBytes]),
+    [
+      ['disk 2000', 2_048],
+      ['disk ', null],
+    ],
+  );
+  assert.deepEqual(nics, [
+    { mac: '00:50:56:aa:bb:01', network: 'VM Network', model: 'vmxnet3', addresses: [] },
+    { mac: '00:50:56:aa:bb:02', network: null, model: 'acmecard', addresses: [] },
+  ]);
+  assert.deepEqual(virtualization, {
+    mode: 'virtio',
+    accelerator: 'vmx',
+    paravirtual: ['network:vmxnet3', 'scsi:pvscsi'],
+    emulated: ['disk:sata'],
+  });
+});
+
 test('a VM of which vSphere says nothing is one of which nothing is known', () => {
   const facts = parseVmFacts(vmFacts({ moref: { type: 'VirtualMachine', id: 'vm-2' }, properties: new Map() }));
   assert.deepEqual(

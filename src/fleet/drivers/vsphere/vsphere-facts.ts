@@ -128,7 +128,7 @@ export function vmFacts({
 }: ObjectContent): Record<keyof VmFacts, unknown> & { readonly tags: readonly string[] } {
   const text = (name: string): string | null => properties.get(name)?.text || null;
   const devices = childrenNamed(properties.get('config.hardware.device'), 'VirtualDevice');
-  const types = devices.map(typeOf);
+  const { disks, nics, models } = partsOf(devices, properties.get('guest.net'));
   const created = Date.parse(text('config.createDate') ?? '');
   const memoryMib = number(text('summary.config.memorySizeMB'));
   return {
@@ -139,21 +139,21 @@ export function vmFacts({
     hostId: morefOf(properties.get('runtime.host'))?.id ?? text('runtime.host'),
     vcpus: number(text('summary.config.numCpu')),
     memoryBytes: memoryMib === null ? null : memoryMib * 1024 * 1024,
-    disks: devices.flatMap((device, at) => (types[at] === 'VirtualDisk' ? [diskOf(device)] : [])),
-    nics: nicsOf(devices, properties.get('guest.net')),
+    disks,
+    nics,
     guestOs: text('config.guestFullName'),
     firmware: text('config.firmware') === 'efi' ? 'uefi' : text('config.firmware') === 'bios' ? 'bios' : null,
     tools: text('guest.toolsRunningStatus'),
     tags: text('config.template') === 'true' ? ['template'] : [],
     // vCenter says 1970 for VMs that are older than the property.
     createdAtMs: Number.isFinite(created) && created > 0 ? created : null,
-    virtualization: virtualizationOf(types),
+    virtualization: virtualizationOf(models),
   };
 }
 
 /** vSphere writes `/`, `\` and `%` in names percent-encoded. */
 function decodeName(name: string): string {
-  return name.replace(/%(2f|5c|25)/gi, (code) => decodeURIComponent(code));
+  return name.includes('%') ? name.replace(/%(2f|5c|25)/gi, (code) => decodeURIComponent(code)) : name;
 }
 
 function number(text: string | null): number | null {
@@ -166,6 +166,36 @@ function typeOf(device: XmlElement): string {
   const type = device.attributes['type'] ?? '';
   const colon = type.indexOf(':');
   return colon < 0 ? type : type.slice(colon + 1);
+}
+
+interface Parts {
+  readonly disks: VmFacts['disks'];
+  readonly nics: VmFacts['nics'];
+  /** Of all devices whose model says something, each once. */
+  readonly models: string[];
+}
+
+/** In plain loops: most of what is read of a VM are devices. */
+function partsOf(devices: readonly XmlElement[], guestNet: XmlElement | undefined): Parts {
+  const parts = { disks: [] as VmFacts['disks'], nics: [] as VmFacts['nics'], models: [] as string[] };
+  let addresses: ReadonlyMap<string | null, string[]> | undefined;
+  for (const device of devices) {
+    const type = typeOf(device);
+    const model = MODELS.get(type);
+    if (model !== undefined && !parts.models.includes(model)) parts.models.push(model);
+    if (type === 'VirtualDisk') parts.disks.push(diskOf(device));
+    const macText = textAt(device, 'macAddress');
+    if (macText === undefined) continue;
+    addresses ??= addressesOf(guestNet);
+    const mac = normalizeMac(macText);
+    parts.nics.push({
+      mac,
+      network: textAt(device, 'backing', 'deviceName') ?? textAt(device, 'deviceInfo', 'summary') ?? null,
+      model: (type.startsWith('Virtual') ? type.slice('Virtual'.length) : type).toLowerCase(),
+      addresses: addresses.get(mac) ?? [],
+    });
+  }
+  return parts;
 }
 
 function diskOf(disk: XmlElement): VmFacts['disks'][number] {
@@ -181,25 +211,15 @@ function diskOf(disk: XmlElement): VmFacts['disks'][number] {
   };
 }
 
-function nicsOf(devices: readonly XmlElement[], guestNet: XmlElement | undefined): VmFacts['nics'] {
+/** Of network cards, by their hardware address. */
+function addressesOf(guestNet: XmlElement | undefined): Map<string | null, string[]> {
   const addresses = new Map<string | null, string[]>();
   for (const nic of childrenNamed(guestNet, 'GuestNicInfo'))
     addresses.set(
       normalizeMac(textAt(nic, 'macAddress')),
       childrenNamed(nic, 'ipAddress').map((one) => one.text),
     );
-  const nics = devices.filter((device) => textAt(device, 'macAddress') !== undefined);
-  return nics.map((nic) => {
-    const mac = normalizeMac(textAt(nic, 'macAddress'));
-    return {
-      mac,
-      network: textAt(nic, 'backing', 'deviceName') ?? textAt(nic, 'deviceInfo', 'summary') ?? null,
-      model: typeOf(nic)
-        .replace(/^Virtual/, '')
-        .toLowerCase(),
-      addresses: addresses.get(mac) ?? [],
-    };
-  });
+  return addresses;
 }
 
 const MODELS: ReadonlyMap<string, string> = new Map([
@@ -218,15 +238,13 @@ const MODELS: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** VMware's own devices need VMware's drivers in the guest; the others imitate hardware. */
-function virtualizationOf(types: readonly string[]): Virtualization {
-  const models = [...new Set(types.flatMap((type) => MODELS.get(type) ?? []))].sort();
-  const paravirtual = models.filter((model) => /vmxnet|pvscsi/.test(model));
-  return {
-    mode: paravirtual.length > 0 ? 'virtio' : 'full',
-    accelerator: 'vmx',
-    paravirtual,
-    emulated: models.filter((model) => !paravirtual.includes(model)),
-  };
+const PARAVIRTUAL = new Set(['network:vmxnet3', 'network:vmxnet2', 'scsi:pvscsi']);
+
+function virtualizationOf(models: string[]): Virtualization {
+  models.sort();
+  const [paravirtual, emulated]: [string[], string[]] = [[], []];
+  for (const model of models) (PARAVIRTUAL.has(model) ? paravirtual : emulated).push(model);
+  return { mode: paravirtual.length > 0 ? 'virtio' : 'full', accelerator: 'vmx', paravirtual, emulated };
 }
 
 /** @returns what `parseHostFacts` takes. */
