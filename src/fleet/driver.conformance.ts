@@ -3,7 +3,15 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { BerthError, type ErrorKind } from '#base';
 import { COUNTERS } from './consumption/counting.ts';
-import type { DriverSession, FleetDriver, SourceTarget, VmChange } from './driver.ts';
+import type {
+  DriverSession,
+  FleetDriver,
+  HostPeriod,
+  PeriodFacet,
+  SourceTarget,
+  VmChange,
+  VmPeriod,
+} from './driver.ts';
 import type { HypervisorHost, PowerState, VmFacts } from './facts.ts';
 
 export interface SeenFromOutside {
@@ -210,7 +218,7 @@ export function driverConformance(start: () => Promise<DriverWorld>): void {
           assert.ok(later.memoryUsedBytes !== null && later.memoryUsedBytes > 0n);
         }
       } else if (periods !== undefined) {
-        const told = (await periods.read(Date.now() - 600_000)).hosts;
+        const told = (await periodsSince(periods, Date.now() - 600_000)).hosts;
         assert.ok(told.length > 0 && told.every((one) => hosts.has(one.nativeId)));
         assert.ok(told.every((one) => one.cpuNanoseconds !== null && (one.memoryUsedBytes ?? 0n) > 0n));
       }
@@ -286,4 +294,18 @@ async function eventually(check: () => Promise<void>): Promise<void> {
     }
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+}
+
+/** Everybody's periods that ended since then, all pages together. */
+export async function periodsSince(
+  periods: PeriodFacet,
+  sinceMs: number,
+): Promise<{ running: string[]; periods: VmPeriod[]; hosts: HostPeriod[] }> {
+  const all = { running: [] as string[], periods: [] as VmPeriod[], hosts: [] as HostPeriod[] };
+  for await (const page of periods.read({ vms: () => sinceMs, hosts: () => sinceMs })) {
+    all.running.push(...page.running);
+    all.periods.push(...page.periods);
+    all.hosts.push(...page.hosts);
+  }
+  return all;
 }

@@ -152,15 +152,31 @@ export interface VmPeriod {
   readonly sentBytes: bigint | null;
 }
 
+/**
+ * From when periods of a VM or host, by its native id, are wanted: those that ended after it, of our clock. Undefined when none are.
+ */
+export type SinceMs = (nativeId: string) => number | undefined;
+
+export interface PeriodsWanted {
+  readonly vms: SinceMs;
+  readonly hosts: SinceMs;
+}
+
+export interface PeriodPage {
+  /** VMs that run, whether or not anything was measured of them. */
+  readonly running: readonly string[];
+  readonly periods: readonly VmPeriod[];
+  /** Of hosts, whose VMs were told of before or are told of here. */
+  readonly hosts: readonly HostPeriod[];
+}
+
 /** For hypervisors without counters. */
 export interface PeriodFacet {
-  /** Who runs, and whole periods of them that ended after `sinceMs`, as far back as they are kept, in their order. */
-  read(sinceMs: number): Promise<{
-    readonly running: readonly string[];
-    readonly periods: readonly VmPeriod[];
-    /** Of the hosts, in the same way. */
-    readonly hosts: readonly HostPeriod[];
-  }>;
+  /**
+   * Whole periods as far back as they are kept, each VM's and host's in their order. Of a large estate an hour of them is more than
+   * memory should hold: they come in pages.
+   */
+  read(wanted: PeriodsWanted): AsyncIterable<PeriodPage>;
 }
 
 /** What a host used since it began to count; null where it does not say. */

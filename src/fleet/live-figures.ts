@@ -47,9 +47,13 @@ export async function liveFigures(
       const now = (await session().samples?.read()) ?? [];
       return named(now, (vm, one) => counted(vm, before.get(one.nativeId), one));
     }
-    const measured = await periods?.read(nowMs() - LAST_PERIODS_MS);
-    const running = new Set(measured?.running);
-    const last = new Map(measured?.periods.map((one) => [one.nativeId, one]));
+    const sinceMs = nowMs() - LAST_PERIODS_MS;
+    const running = new Set<string>();
+    const last = new Map<string, VmPeriod>();
+    for await (const page of periods?.read({ vms: () => sinceMs, hosts: () => undefined }) ?? []) {
+      for (const nativeId of page.running) running.add(nativeId);
+      for (const one of page.periods) last.set(one.nativeId, one);
+    }
     return named(
       [...last.values()].filter((one) => running.has(one.nativeId)),
       measuredIn,

@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { type SourceTarget, vsphereDriver } from '#fleet';
 import { ConsumptionTable } from '../../src/fleet/consumption/consumption-table.ts';
 import { HostConsumptionTable } from '../../src/fleet/consumption/host-consumption-table.ts';
-import { type DriverWorld, driverConformance, snapshotOf } from '../../src/fleet/driver.conformance.ts';
+import { type DriverWorld, driverConformance, periodsSince, snapshotOf } from '../../src/fleet/driver.conformance.ts';
 import type { DriverSession, PeriodFacet, VmChange, VmPeriod } from '../../src/fleet/driver.ts';
 import { Inventory } from '../../src/fleet/inventory/inventory.ts';
 import { SourceTable } from '../../src/fleet/inventory/sources.ts';
@@ -114,12 +114,13 @@ describe('what only vSphere has', () => {
     const { vms } = await snapshotOf(session);
     const nameOf = new Map(vms.map((vm) => [vm.nativeId, vm.name]));
     const named = (nativeId: string) => ({ vm: nativeId, name: nameOf.get(nativeId) ?? '', source: 'vc', host: null });
-    let measured: readonly VmPeriod[] = [];
+    const measured: VmPeriod[] = [];
     const periods: PeriodFacet = {
-      read: async (sinceMs) => {
-        const found = await session.periods?.read(sinceMs);
-        measured = found?.periods ?? [];
-        return found ?? { running: [], periods: [], hosts: [] };
+      read: async function* (wanted) {
+        for await (const page of session.periods?.read(wanted) ?? []) {
+          measured.push(...page.periods);
+          yield page;
+        }
       },
     };
     const figures = await liveFigures(() => ({ ...session, periods }) as DriverSession, { intervalMs: 0, named });
@@ -160,7 +161,7 @@ describe('what only vSphere has', () => {
           .all<{ ns: string }>('SELECT CAST(SUM(cpu_ns) AS TEXT) AS ns FROM consumed GROUP BY vm_id ORDER BY vm_id')
           .map((row) => BigInt(row.ns));
       const round = { sourceId, nowMs: now, everyMs: 60_000 };
-      const first = await session.periods.read(lookedMs - 120_000);
+      const first = await periodsSince(session.periods, lookedMs - 120_000);
       assert.deepEqual([...first.running].sort(), vms.map((vm) => vm.nativeId).sort());
       for (const vm of vms) {
         const periods = first.periods.filter((one) => one.nativeId === vm.nativeId);
@@ -182,7 +183,7 @@ describe('what only vSphere has', () => {
       // vcsim tells other figures each time it is asked: those of periods that are known change nothing.
       table.takePeriods(
         round,
-        (await session.periods.read(lookedMs)).periods.filter((one) => one.endMs <= now - 20_000),
+        (await periodsSince(session.periods, lookedMs)).periods.filter((one) => one.endMs <= now - 20_000),
       );
       assert.deepEqual(counted().sort(), sums.sort());
       assert.equal(inventory.database.get<{ n: number }>('SELECT COUNT(*) AS n FROM gap')?.n, 0);
@@ -193,12 +194,38 @@ describe('what only vSphere has', () => {
     }
   });
 
+  test('an hour of many VMs comes in pages that memory can hold, and only of those that are wanted', async () => {
+    const large = await startVcsim(2, 120);
+    const session = await vsphereDriver.open(
+      { name: 'x', url: large.url, pin: large.pin, allowPower: false, credentials: VCSIM_CREDENTIALS },
+      AbortSignal.timeout(20_000),
+    );
+    try {
+      const [unwanted, ...vms] = (await large.list()).map((vm) => vm.id);
+      const sinceMs = Date.now() - 3_600_000;
+      const vmsSince = (nativeId: string): number | undefined => (nativeId === unwanted ? undefined : sinceMs);
+      const measured = new Map<string, number>();
+      const running: string[] = [];
+      for await (const page of session.periods?.read({ vms: vmsSince, hosts: () => undefined }) ?? []) {
+        running.push(...page.running);
+        assert.ok(page.periods.length <= 50 * 180 && page.hosts.length === 0, `${page.periods.length} periods`);
+        for (const { nativeId } of page.periods) measured.set(nativeId, (measured.get(nativeId) ?? 0) + 1);
+      }
+      assert.equal(running.length, 240);
+      assert.deepEqual([...measured.keys()].sort(), vms.sort());
+      assert.ok([...measured.values()].every((count) => count >= 178));
+    } finally {
+      await session.close();
+      await large.kill();
+    }
+  });
+
   test('what hosts used is what vSphere measured of each of them, in periods of 20 s without gaps, and counts once', async () => {
     const session = await open();
     if (session.periods === undefined) throw new Error('vSphere measures by itself');
     const { hosts } = await snapshotOf(session);
     const sinceMs = Date.now() - 600_000;
-    const first = await session.periods.read(sinceMs);
+    const first = await periodsSince(session.periods, sinceMs);
     for (const { nativeId, threads, memoryBytes } of hosts) {
       const own = first.hosts.filter((one) => one.nativeId === nativeId);
       assert.ok(own.length >= 28, `${own.length} periods`);
@@ -234,7 +261,7 @@ describe('what only vSphere has', () => {
     const seenMs = counted()?.seen ?? 0;
     assert.ok(seenMs <= hosts.length * (untilMs - sinceMs) && seenMs > hosts.length * (untilMs - sinceMs - 20_000));
     // vcsim tells other figures each time it is asked: those of periods that are known change nothing.
-    const again = (await session.periods.read(sinceMs)).hosts;
+    const again = (await periodsSince(session.periods, sinceMs)).hosts;
     table.takePeriods(
       round,
       again.filter((one) => one.endMs <= untilMs),

@@ -12,7 +12,7 @@ import { BerthError, messageOf } from '#base';
 import { monotonicMs, nowMs, sleep } from '#platform';
 import type { ConsumptionTable, Round } from '../consumption/consumption-table.ts';
 import type { HostConsumptionTable } from '../consumption/host-consumption-table.ts';
-import type { DriverSession, FleetDriver, PeriodFacet, SourceTarget, VmChange } from '../driver.ts';
+import type { DriverSession, FleetDriver, PeriodFacet, SinceMs, SourceTarget, VmChange } from '../driver.ts';
 import type { Moment } from '../inventory/intervals.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { Source, SourceTable } from '../inventory/sources.ts';
@@ -299,12 +299,20 @@ export class SourceLoop {
   async #samplePeriods(facet: PeriodFacet): Promise<void> {
     const { consumption, hostConsumption } = this.#parts;
     const { id } = this.source;
-    const untilMs = [consumption.countedUntil(id), hostConsumption.countedUntil(id)].flatMap((ms) => ms ?? []);
-    const sinceMs = Math.max(untilMs.length === 0 ? 0 : Math.min(...untilMs), nowMs() - PERIODS_KEPT_MS);
-    const { running, periods, hosts } = await facet.read(sinceMs);
-    await inPieces(periods, (piece) => consumption.takePeriods(this.#round(), piece));
-    await inPieces(hosts, (piece) => hostConsumption.takePeriods(this.#round(), piece));
-    consumption.finish(this.#round(), new Set(running));
+    const kept = (since: SinceMs): SinceMs => {
+      return (nativeId) => {
+        const sinceMs = since(nativeId);
+        return sinceMs === undefined ? undefined : Math.max(sinceMs, nowMs() - PERIODS_KEPT_MS);
+      };
+    };
+    const wanted = { vms: kept(consumption.periodsSince(id)), hosts: kept(hostConsumption.periodsSince(id)) };
+    const running = new Set<string>();
+    for await (const page of facet.read(wanted)) {
+      for (const nativeId of page.running) running.add(nativeId);
+      await inPieces(page.periods, (piece) => consumption.takePeriods(this.#round(), piece));
+      await inPieces(page.hosts, (piece) => hostConsumption.takePeriods(this.#round(), piece));
+    }
+    consumption.finish(this.#round(), running);
   }
 
   #round(): Round {

@@ -136,3 +136,28 @@ test('a collector that lost its source keeps nothing', () => {
   });
   assert.deepEqual(world.cpu, []);
 });
+
+test('periods are wanted of each VM since what was counted of it: of a silent one alone from further back, of strangers never', () => {
+  const world = new Watched();
+  const source = world.source('a');
+  const since = (name: string): number | undefined => world.table.periodsSince(source)(name);
+  assert.equal(since('there'), undefined);
+  const there = { nativeId: 'there', name: 'there' };
+  const silent = { nativeId: 'silent', name: 'silent' };
+  world.look(source, START, [there, silent]);
+  assert.deepEqual([since('there'), since('silent'), since('stranger')], [START, START, undefined]);
+  const period = (nativeId: string, endMs: number) => {
+    const { run: _run, atMs: _atMs, ...amounts } = someSample({ nativeId, cpuNanoseconds: 1n });
+    return { ...amounts, startMs: endMs - MINUTE, endMs };
+  };
+  const take = (nativeId: string, endMs: number): void =>
+    world.table.takePeriods({ sourceId: source, nowMs: endMs, everyMs: MINUTE }, [period(nativeId, endMs)]);
+  take('there', START + MINUTE);
+  take('silent', START + MINUTE);
+  for (let minute = 2; minute < 5; minute += 1) take('there', START + minute * MINUTE);
+  assert.deepEqual([since('there'), since('silent')], [START + 4 * MINUTE, START + MINUTE]);
+  // Not there at the look before: it may have begun since then.
+  const late = { nativeId: 'late', name: 'late' };
+  world.look(source, START + 5 * MINUTE, [there, silent, late]);
+  assert.equal(since('late'), START + 4 * MINUTE);
+});

@@ -5,7 +5,7 @@
  * sums hold. One source counts for a VM, the one whose word counts; others move their baselines along and add nothing.
  */
 import type { Database } from '#store';
-import type { VmPeriod, VmSample } from '../driver.ts';
+import type { SinceMs, VmPeriod, VmSample } from '../driver.ts';
 import { requireLease } from '../inventory/leases.ts';
 import {
   byHour,
@@ -72,13 +72,23 @@ export class ConsumptionTable {
     });
   }
 
-  /** Since when periods are wanted: what was counted of every VM lies before. */
-  countedUntil(sourceId: number): number | undefined {
-    const row = this.#database.get<{ ms: number | null }>(
-      'SELECT MIN(at_ms) AS ms FROM reading WHERE source_id = ? AND ended_ms IS NULL',
+  /** Since when periods of a source's VMs count: what was counted of each lies before. Undefined of VMs that no look has shown. */
+  periodsSince(sourceId: number): SinceMs {
+    const firstOk = this.#firstOk(sourceId);
+    const rows = this.#database.all<{ native_id: string; vm_id: number; first_ms: number; at_ms: number | null }>(
+      `SELECT s.native_id, s.vm_id, s.first_ms, r.at_ms FROM sighting s
+       LEFT JOIN reading r ON r.source_id = s.source_id AND r.vm_id = s.vm_id
+       WHERE s.source_id = ? AND s.gone_ms IS NULL`,
       sourceId,
     );
-    return row?.ms ?? undefined;
+    const known = new Map(rows.map((row) => [row.native_id, row]));
+    return (nativeId) => {
+      const row = known.get(nativeId);
+      if (row === undefined || firstOk === undefined) return undefined;
+      if (row.at_ms !== null) return row.at_ms;
+      // What one that was there all along used until then is nobody's.
+      return row.first_ms <= firstOk ? firstOk : (this.#runBegan(sourceId, row) ?? firstOk);
+    };
   }
 
   /** The round is whole: VMs that were read before and not in it have ended. @param present - native ids that were read. */
@@ -229,7 +239,7 @@ export class ConsumptionTable {
    * Not before when the VM's run began: the last time it was seen without a machine, or that it was not there. Undefined when
    * it was there and running at the source's first look: what it used until then is nobody's.
    */
-  #runBegan(sourceId: number, { vm_id, first_ms }: VmPlace): number | undefined {
+  #runBegan(sourceId: number, { vm_id, first_ms }: Pick<VmPlace, 'vm_id' | 'first_ms'>): number | undefined {
     const rows = this.#database.all<{ power_state: string; opened_not_before_ms: number; causes: string }>(
       `SELECT power_state, opened_not_before_ms, causes FROM interval WHERE vm_id = ? AND opened_how <> 'told'
        ORDER BY opened_ms DESC, id DESC LIMIT 20`,

@@ -185,7 +185,8 @@ test('periods that a host measured itself count once each, and what none of them
   const round = { sourceId: world.sourceId, nowMs: START + 30 * MINUTE, everyMs: MINUTE };
   const periods = Array.from({ length: 30 }, (_, minute) => somePeriod(START + minute * MINUTE));
   for (const turn of [periods, periods.slice(10), periods]) world.table.takePeriods(round, turn);
-  assert.equal(world.table.countedUntil(world.sourceId), START + 30 * MINUTE);
+  const since = world.table.periodsSince(world.sourceId);
+  assert.deepEqual([since('host-1'), since('host-9')], [START + 30 * MINUTE, undefined]);
   world.look(START + HOUR);
   const [hour] = world.hours;
   assert.deepEqual([hour?.cpuNs.overhead, hour?.cpuNs.unknown], [String(300n * SECOND), String(3_600n * SECOND)]);

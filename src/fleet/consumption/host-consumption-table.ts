@@ -3,7 +3,7 @@
  * gaps. As for VMs (consumption-table.ts) a reading and what it came to are one transaction.
  */
 import type { Database } from '#store';
-import type { HostPeriod, HostSample } from '../driver.ts';
+import type { HostPeriod, HostSample, SinceMs } from '../driver.ts';
 import { requireLease } from '../inventory/leases.ts';
 import type { Round } from './consumption-table.ts';
 import { byHour } from './counting.ts';
@@ -57,15 +57,16 @@ export class HostConsumptionTable {
     });
   }
 
-  /** Since when periods are wanted: what was counted of every host that is there lies before. */
-  countedUntil(sourceId: number): number | undefined {
-    const row = this.#database.get<{ ms: number | null }>(
-      `SELECT MIN(r.at_ms) AS ms FROM host_reading r
-       JOIN host h ON h.source_id = r.source_id AND h.native_id = r.native_id
-       WHERE r.source_id = ? AND h.gone_ms IS NULL`,
+  /** Since when periods of a source's hosts count: what was counted of each lies before. Undefined of hosts that are not there. */
+  periodsSince(sourceId: number): SinceMs {
+    const rows = this.#database.all<{ native_id: string; ms: number }>(
+      `SELECT h.native_id, COALESCE(r.at_ms, h.first_ms) AS ms FROM host h
+       LEFT JOIN host_reading r ON r.source_id = h.source_id AND r.native_id = h.native_id
+       WHERE h.source_id = ? AND h.gone_ms IS NULL`,
       sourceId,
     );
-    return row?.ms ?? undefined;
+    const known = new Map(rows.map((row) => [row.native_id, row.ms]));
+    return (nativeId) => known.get(nativeId);
   }
 
   #inTransaction({ sourceId, holder, nowMs }: Round, work: () => void): void {

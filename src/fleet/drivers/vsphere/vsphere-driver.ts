@@ -14,11 +14,12 @@ import type {
   HistoryFacet,
   PastEvent,
   PeriodFacet,
+  PeriodPage,
+  PeriodsWanted,
   PowerFacet,
   SnapshotPage,
   SourceTarget,
   TagFacet,
-  VmPeriod,
 } from '../../driver.ts';
 import { parseHostFacts, parseVmFacts, type VmFacts } from '../../facts.ts';
 import { textAt } from '../../xml.ts';
@@ -148,7 +149,7 @@ class VsphereSession implements DriverSession {
     this.events = { afterLook: true, watch: (onChange) => this.#watchWith(onChange) };
     const { perfManager, eventManager } = content;
     if (eventManager !== undefined) this.history = { since: (fromMs) => this.#past(eventManager, fromMs) };
-    if (perfManager !== undefined) this.periods = { read: (sinceMs) => this.#periods(perfManager, sinceMs) };
+    if (perfManager !== undefined) this.periods = { read: (wanted) => this.#periods(perfManager, wanted) };
     if (target.allowPower) this.power = powerFacet(client, content);
   }
 
@@ -239,25 +240,32 @@ class VsphereSession implements DriverSession {
   }
 
   /** Of all VMs that run. Times are turned from the server's clock into ours, unless both are as good as the same. */
-  async #periods(perfManager: Moref, sinceMs: number): ReturnType<PeriodFacet['read']> {
+  async *#periods(perfManager: Moref, wanted: PeriodsWanted): AsyncIterable<PeriodPage> {
     try {
       this.#counterKeys ??= await this.#readCounterKeys(perfManager);
       const keys = this.#counterKeys;
       const aheadMs = await this.#aheadMs();
       const shiftMs = clockShift(aheadMs);
-      const untilMs = Math.floor((nowMs() + aheadMs) / PERIOD_MS) * PERIOD_MS;
-      const spec = { sinceMs: Math.floor((sinceMs + shiftMs) / PERIOD_MS) * PERIOD_MS, untilMs };
+      const untilMs = wholePeriods(nowMs() + aheadMs);
       const running = await this.#running();
-      const found: VmPeriod[] = [];
-      for (let from = 0; from < running.length; from += PERIOD_VMS) {
-        const specs = running.slice(from, from + PERIOD_VMS).map((vm) => periodSpec(vm, keys, spec));
+      yield { running: running.map((vm) => vm.id), periods: [], hosts: [] };
+      const asked = running.flatMap((vm) => {
+        const sinceMs = wanted.vms(vm.id);
+        return sinceMs === undefined ? [] : [{ vm, span: { sinceMs: wholePeriods(sinceMs + shiftMs), untilMs } }];
+      });
+      for (let from = 0; from < asked.length; from += PERIOD_VMS) {
+        const specs = asked.slice(from, from + PERIOD_VMS).map(({ vm, span }) => periodSpec(vm, keys, span));
         const answer = await this.#client.call('QueryPerf', [reference('_this', perfManager), ...specs]);
-        for (const one of periodsOf(answer, keys))
-          found.push({ ...one, startMs: one.startMs - shiftMs, endMs: one.endMs - shiftMs });
+        const periods = periodsOf(answer, keys).map((one) => ({
+          ...one,
+          startMs: one.startMs - shiftMs,
+          endMs: one.endMs - shiftMs,
+        }));
+        yield { running: [], periods, hosts: [] };
       }
       this.#hostPeriods ??= new HostPeriodReader({ client: this.#client, content: this.#content, perfManager });
-      const hosts = await this.#hostPeriods.read({ ...spec, shiftMs });
-      return { running: running.map((vm) => vm.id), periods: found, hosts };
+      for await (const hosts of this.#hostPeriods.read({ since: wanted.hosts, untilMs, shiftMs }))
+        yield { running: [], periods: [], hosts };
     } catch (error) {
       throw this.#noticed(error);
     }
@@ -344,6 +352,11 @@ class VsphereSession implements DriverSession {
     }
     return reason;
   }
+}
+
+/** The end of the last period that was over by then. */
+function wholePeriods(atMs: number): number {
+  return Math.floor(atMs / PERIOD_MS) * PERIOD_MS;
 }
 
 async function countTags(reader: TagReader): ReturnType<TagFacet['count']> {

@@ -6,7 +6,7 @@
  * @source vSphere Web Services API reference: performance counters `cpu.utilization.average`, `mem.consumed.average` of HostSystem
  *   (names are facts)
  */
-import type { HostPeriod } from '../../driver.ts';
+import type { HostPeriod, SinceMs } from '../../driver.ts';
 import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
 import { type Moref, morefOf, reference } from './soap.ts';
 import type { ServiceContent, VsphereClient } from './vsphere-client.ts';
@@ -14,6 +14,7 @@ import { PERIOD_SECONDS, periodSpec } from './vsphere-periods.ts';
 
 /** Hosts of one QueryPerf: an hour of one is 10 KB. */
 const HOSTS_AT_ONCE = 50;
+const PERIOD_MS = PERIOD_SECONDS * 1_000;
 const WHOLE_HUNDREDTHS = 10_000n;
 const NAMES = { 'cpu.utilization.average': 'cpu', 'mem.consumed.average': 'memory' } as const;
 type Kind = (typeof NAMES)[keyof typeof NAMES];
@@ -37,25 +38,30 @@ export class HostPeriodReader {
   /**
    * Of every host that is connected: of another one there is nothing, and asking is refused.
    *
-   * @param span - by the server's clock; `shiftMs` turns it into ours.
+   * @returns some hosts' at a time.
    */
-  async read(span: Span & { readonly shiftMs: number }): Promise<HostPeriod[]> {
+  async *read({ since, untilMs, shiftMs }: HostsWanted): AsyncIterable<readonly HostPeriod[]> {
     const { client, content, perfManager } = this.#parts;
     this.#keys ??= await readKeys(this.#parts);
-    if (this.#keys.size === 0) return [];
+    const keys = this.#keys;
+    if (keys.size === 0) return;
     const { view, members } = await client.view(content, 'HostSystem');
-    const found: HostPeriod[] = [];
-    for (let from = 0; from < members.length; from += HOSTS_AT_ONCE) {
-      const threads = await this.#threadsOf(members.slice(from, from + HOSTS_AT_ONCE));
+    const asked = members.filter(({ id }) => since(id) !== undefined);
+    for (let from = 0; from < asked.length; from += HOSTS_AT_ONCE) {
+      const threads = await this.#threadsOf(asked.slice(from, from + HOSTS_AT_ONCE));
       if (threads.size === 0) continue;
-      const keys = this.#keys;
-      const specs = [...threads.keys()].map((id) => periodSpec({ type: 'HostSystem', id }, keys, span));
+      const specs = [...threads.keys()].map((id) => {
+        const sinceMs = Math.floor(((since(id) ?? untilMs) + shiftMs) / PERIOD_MS) * PERIOD_MS;
+        return periodSpec({ type: 'HostSystem', id }, keys, { sinceMs, untilMs });
+      });
       const answer = await client.call('QueryPerf', [reference('_this', perfManager), ...specs]);
-      for (const one of hostPeriodsOf(answer, keys, threads))
-        found.push({ ...one, startMs: one.startMs - span.shiftMs, endMs: one.endMs - span.shiftMs });
+      yield hostPeriodsOf(answer, keys, threads).map((one) => ({
+        ...one,
+        startMs: one.startMs - shiftMs,
+        endMs: one.endMs - shiftMs,
+      }));
     }
     await client.call('DestroyView', [reference('_this', view)]);
-    return found;
   }
 
   /** Of those that are connected, by id; 0 where it is not told. */
@@ -73,9 +79,13 @@ export class HostPeriodReader {
   }
 }
 
-interface Span {
-  readonly sinceMs: number;
+interface HostsWanted {
+  /** Of our clock. */
+  readonly since: SinceMs;
+  /** Of the server's clock, as what it is asked for. */
   readonly untilMs: number;
+  /** Turns the server's clock into ours. */
+  readonly shiftMs: number;
 }
 
 async function readKeys({ client, content, perfManager }: PerfParts): Promise<Keys> {

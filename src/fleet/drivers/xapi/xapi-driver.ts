@@ -14,6 +14,8 @@ import type {
   HistoryFacet,
   PastEvent,
   PeriodFacet,
+  PeriodPage,
+  PeriodsWanted,
   PowerFacet,
   SnapshotPage,
   SourceTarget,
@@ -77,7 +79,7 @@ class XapiSession implements DriverSession {
         this.#known = records;
       },
     });
-    this.periods = { read: (sinceMs) => this.#periods(sinceMs) };
+    this.periods = { read: (wanted) => this.#periods(wanted) };
     this.history = { since: (fromMs) => this.#past(fromMs) };
     if (target.allowPower) this.power = powerFacet(this.#call);
   }
@@ -142,25 +144,21 @@ class XapiSession implements DriverSession {
     this.#finish(undefined);
   }
 
-  async #periods(sinceMs: number): ReturnType<PeriodFacet['read']> {
+  async *#periods(wanted: PeriodsWanted): AsyncIterable<PeriodPage> {
     const [vms, hosts] =
       this.#known === undefined
         ? [(await readClass('VM', this.#call)).records, (await readClass('host', this.#call)).records]
         : [this.#known.VM, this.#known.host];
-    const {
-      running,
-      periods,
-      hosts: hostPeriods,
-      problems,
-    } = await readPeriods({
+    yield* readPeriods({
       login: this.#login,
       call: this.#call,
       vms: [...vms.values()].filter(isVm),
       hosts,
-      sinceMs,
+      wanted,
+      unmeasured: (problems) => {
+        this.#unmeasured = problems;
+      },
     });
-    this.#unmeasured = problems;
-    return { running, periods, hosts: hostPeriods };
   }
 
   async *#past(fromMs: number): AsyncIterable<readonly PastEvent[]> {
