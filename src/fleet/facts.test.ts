@@ -65,6 +65,22 @@ test('the order in which a source lists things says nothing', () => {
   });
   assert.equal(factsText(one), factsText(other));
   assert.notEqual(factsText(one), factsText(someVm({ ...one, tags: ['a'] })));
+  const disk = (name: string): VmFacts['disks'][number] => ({
+    ...{ name, format: null, capacityBytes: 1, allocatedBytes: null, datastore: null, path: null },
+  });
+  const [first, second] = [nic('00:00:00:00:00:01'), nic('00:00:00:00:00:02')].map((each) => ({
+    ...each,
+    addresses: each.addresses.toSorted(),
+  }));
+  assert.ok(first !== undefined && second !== undefined);
+  const whole = someVm({ disks: [disk('sda'), disk('sdb')], nics: [first, second], tags: ['a', 'b'] });
+  for (const part of [
+    { disks: whole.disks.toReversed() },
+    { nics: [second, first] },
+    { nics: [first, { ...second, addresses: second.addresses.toReversed() }] },
+    { tags: ['b', 'a'] },
+  ])
+    assert.equal(factsText({ ...whole, ...part }), factsText(whole), JSON.stringify(part));
 });
 
 test('disks whose size nobody says have no size, which is not zero', () => {

@@ -267,14 +267,36 @@ export function diskBytesOf(facts: VmFacts): number | null {
 
 /** Text that stands for the same facts in whatever order they came: two VMs with equal facts have equal fingerprints. */
 export function factsText(facts: VmFacts): string {
-  return JSON.stringify({
+  return JSON.stringify(isInOrder(facts) ? facts : inOrder(facts));
+}
+
+function inOrder(facts: VmFacts): VmFacts {
+  return {
     ...facts,
     disks: [...facts.disks].sort((a, b) => compare(a.name, b.name)),
     nics: [...facts.nics]
       .map((nic) => ({ ...nic, addresses: [...nic.addresses].sort() }))
       .sort((a, b) => compare(a.mac ?? '', b.mac ?? '')),
     tags: [...facts.tags].sort(),
-  });
+  };
+}
+
+/** As nearly all come. */
+function isInOrder({ disks, nics, tags }: VmFacts): boolean {
+  return (
+    rises(disks, ({ name }) => name) &&
+    rises(nics, ({ mac }) => mac ?? '') &&
+    nics.every(({ addresses }) => rises(addresses, (address) => address)) &&
+    rises(tags, (tag) => tag)
+  );
+}
+
+function rises<T>(all: readonly T[], textOf: (one: T) => string): boolean {
+  for (let at = 1; at < all.length; at += 1) {
+    const [before, one] = [all[at - 1], all[at]];
+    if (before !== undefined && one !== undefined && textOf(before) > textOf(one)) return false;
+  }
+  return true;
 }
 
 function compare(a: string, b: string): number {
