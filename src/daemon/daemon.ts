@@ -34,6 +34,7 @@ import { MoneyDesk } from './money/desk.ts';
 import { readOwnerRules } from './money/owner-rules.ts';
 import { moneyPlaces } from './money/places.ts';
 import { OwnVmNews, ownVms } from './own-vms.ts';
+import { writePidFile } from './pid-file.ts';
 import { FIRST_UID, kvmGroup, probePlan } from './qemu.ts';
 import { retentionFrom } from './retention.ts';
 import type { DaemonSettings } from './settings.ts';
@@ -70,6 +71,8 @@ export async function startDaemon(
   const retention = retentionFrom(process.env);
   if (settings.isRoot) for (const folder of [settings.stateFolder, settings.runFolder]) await requirePassage(folder);
   const lock = lockFolder(settings.stateFolder);
+  // Whoever sees it serve may ask it to leave, and finds it by this; where there is no room for it nothing was made yet.
+  await writePidFile(settings.runFolder);
   const records = openRecordStore(`${settings.stateFolder}/berth.db`);
   const boot = await publishBootFiles(installation, settings.stateFolder);
   await sweepBootFiles(boot, settings.stateFolder);

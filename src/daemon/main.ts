@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { BerthError, messageOf } from '#base';
 import { thisInstallation } from '#setup';
 import { startDaemon } from './daemon.ts';
-import { removePidFile, writePidFile } from './pid-file.ts';
+import { removePidFile } from './pid-file.ts';
 import { resolveSettings } from './settings.ts';
 
 process.title = 'berthd';
@@ -30,10 +30,7 @@ try {
     uid: process.getuid?.() ?? 0,
     home: process.env['HOME'] ?? '/root',
   });
-  const started = startDaemon(settings, thisInstallation(), log).then(async (daemon) => {
-    await writePidFile(settings.runFolder);
-    return daemon;
-  });
+  const started = startDaemon(settings, thisInstallation(), log);
   const leave = (signal: string) => (): void => {
     log(`${signal}: leaving; VMs run on`);
     started

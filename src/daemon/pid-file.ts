@@ -1,4 +1,5 @@
 /** Who serves a run folder: `PID START_TICKS`. The pair names one process until the host reboots; a pid alone names nobody. */
+import { BerthError, errnoOf } from '#base';
 import { files, isAlive, processInfo } from '#platform';
 
 export interface DaemonProcess {
@@ -6,9 +7,18 @@ export interface DaemonProcess {
   readonly startTicks: number;
 }
 
+/** @throws daemon.no_space (exhausted) */
 export async function writePidFile(runFolder: string): Promise<void> {
   const own = await processInfo(process.pid);
-  await files.writeFileAtomic(pidPath(runFolder), `${process.pid} ${own?.startTicks ?? 0}\n`, 0o644);
+  try {
+    await files.writeFileAtomic(pidPath(runFolder), `${process.pid} ${own?.startTicks ?? 0}\n`, 0o644);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOSPC') throw error;
+    throw new BerthError('exhausted', 'daemon.no_space', `no space left in the run folder ${runFolder}`, {
+      hint: 'free some, or choose another with --run-dir',
+      cause: error,
+    });
+  }
 }
 
 export async function removePidFile(runFolder: string): Promise<void> {

@@ -300,13 +300,19 @@ test('a run folder that is full as a whole: VMs start all the same, or say that 
     await daemon.stop();
     await runChecked(['mount', '-t', 'tmpfs', '-o', 'size=128k,mode=711', 'tmpfs', daemon.runDir]);
     const ballast = join(daemon.runDir, 'ballast');
-    try {
-      await daemon.start();
+    const fill = (): void => {
       try {
         for (;;) writeFileSync(ballast, Buffer.alloc(4096, 1), { flag: 'a' });
       } catch {
         // Full.
       }
+    };
+    try {
+      fill();
+      await assert.rejects(daemon.start(), /no space left in the run folder/);
+      rmSync(ballast);
+      await daemon.start();
+      fill();
       await createVm(daemon, 'crowded', 'exec sleep 600', { NetworkMode: 'none' });
       await startVm(daemon, 'crowded');
       assert.equal(await wayOf(daemon, 'crowded'), 'boot');
