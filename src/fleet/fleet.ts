@@ -103,6 +103,7 @@ export class Fleet {
     await this.#pruner?.stop();
     await Promise.all([...this.#loops.values()].map((loop) => loop.stop()));
     this.#loops.clear();
+    await this.#inventory.database.settled();
     this.#inventory.close();
   }
 

@@ -22,6 +22,8 @@ export interface Database {
    * @returns what ends it, once.
    */
   writeMuch(): () => void;
+  /** Resolves when no thread has the file open beside this: whoever wants to take it away waits for that. */
+  settled(): Promise<void>;
   close(): void;
 }
 
@@ -72,9 +74,9 @@ export function openDatabase(path: string, steps: readonly string[]): Database {
   // How much is being written, and how many transactions the log has of it.
   let [writers, written] = [0, 0];
   let isCarrying = false;
+  let carried: Promise<void> = Promise.resolve();
   const carry = async (): Promise<void> => {
     written = 0;
-    if (isCarrying) return;
     isCarrying = true;
     await checkpointBeside(path);
     isCarrying = false;
@@ -96,7 +98,7 @@ export function openDatabase(path: string, steps: readonly string[]): Database {
       try {
         const result = work();
         guarded(() => sqlite.exec('COMMIT'));
-        if (writers > 0 && ++written >= CARRIED_TRANSACTIONS) void carry();
+        if (writers > 0 && ++written >= CARRIED_TRANSACTIONS && !isCarrying) carried = carry();
         return result;
       } catch (error) {
         if (sqlite.isTransaction) sqlite.exec('ROLLBACK');
@@ -110,9 +112,10 @@ export function openDatabase(path: string, steps: readonly string[]): Database {
         if (isOver) return;
         isOver = true;
         writers -= 1;
-        if (writers === 0 && sqlite.isOpen) void carry();
+        if (writers === 0 && sqlite.isOpen && !isCarrying) carried = carry();
       };
     },
+    settled: () => carried,
     close: () => sqlite.close(),
   };
   migrate(sqlite, database, steps);

@@ -167,6 +167,20 @@ describe('tags of vSphere (vcsim)', () => {
     );
   });
 
+  test('where tags are refused a custom attribute that changed or was unset while nobody looked is not kept as a tag', async () => {
+    await say('tagging 403');
+    await say(`attribute ${first()} owner team-a`);
+    await say(`attribute ${second()} owner team-a`);
+    await add();
+    await becomes(second(), 'owner=team-a');
+    await fleet.close();
+    await say(`attribute ${first()} owner team-b`);
+    await say(`attribute ${second()} owner`);
+    fleet = await open();
+    await becomes(first(), 'owner=team-b');
+    await becomes(second(), '');
+  });
+
   test('a rule over a tag says whose a VM is, as soon as the tag is known', async () => {
     const rules: OwnerRules = {
       fingerprint: 'by tier',

@@ -157,11 +157,19 @@ export function oneAtATime(spans: readonly HostSpan[]): MachineTime[] {
   const [only] = spans;
   if (spans.length === 1 && only !== undefined) return only.startMs < only.endMs ? [{ ...only, also: [] }] : [];
   const moments = [...new Set(spans.flatMap(({ startMs, endMs }) => [startMs, endMs]))].sort((a, b) => a - b);
+  const coming = spans.toSorted((a, b) => a.startMs - b.startMs);
   const times: { spans: readonly HostSpan[]; startMs: number; endMs: number }[] = [];
+  let [next, there]: [number, HostSpan[]] = [0, []];
+  // Only those that are there are looked at: a host whose memory is taken and given all the time has many thousand spans.
   for (const [index, startMs] of moments.entries()) {
     const endMs = moments[index + 1];
     if (endMs === undefined) break;
-    const there = spans.filter((one) => one.startMs <= startMs && one.endMs >= endMs).sort(byKnowledge);
+    there = there.filter((one) => one.endMs > startMs);
+    for (let one = coming[next]; one !== undefined && one.startMs <= startMs; one = coming[next]) {
+      if (one.endMs > startMs) there.push(one);
+      next += 1;
+    }
+    there = there.toSorted(byKnowledge);
     const last = times.at(-1);
     if (last?.endMs === startMs && isSame(last.spans, there)) last.endMs = endMs;
     else if (there.length > 0) times.push({ spans: there, startMs, endMs });

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { HostConsumptionTable } from '../consumption/host-consumption-table.ts';
 import type { HypervisorHost } from '../facts.ts';
 import { someHost, someVm } from '../fixture.ts';
+import { oneAtATime } from './host-book.ts';
 import { HostUseQueries } from './host-use.ts';
 import { Inventory } from './inventory.ts';
 import { comparableUuid, machineOf } from './machine.ts';
@@ -245,4 +246,31 @@ test('what two sources read of one machine counts once, less what VMs of both us
       ['a', [{ source: 'b', host: 'rack1' }], '900000000000', '900000000000', '5400000000000'],
     ],
   );
+});
+
+test('at each moment the source that knows most describes a machine, and all others that show it are named', () => {
+  let seed = 7;
+  const upTo = (most: number): number => {
+    seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
+    return seed % most;
+  };
+  for (let round = 0; round < 200; round += 1) {
+    const spans = Array.from({ length: 1 + upTo(8) }, (_, n) => {
+      const startMs = upTo(30);
+      const shape = { threads: 2, memoryBytes: upTo(4), startMs, endMs: startMs + upTo(20) };
+      return { ...shape, sourceId: n, source: `s${n}`, nativeId: 'h', key: 'h', name: 'h', machine: 1 };
+    });
+    const times = oneAtATime(spans);
+    for (let atMs = 0; atMs < 60; atMs += 1) {
+      const there = spans.filter((one) => one.startMs <= atMs && one.endMs > atMs);
+      const [best] = there.toSorted((a, b) => b.memoryBytes - a.memoryBytes || a.sourceId - b.sourceId);
+      const found = times.filter((one) => one.startMs <= atMs && one.endMs > atMs);
+      assert.deepEqual(
+        found.map((one) => one.source),
+        best === undefined ? [] : [best.source],
+      );
+      const others = there.filter((one) => one !== best).map((one) => one.source);
+      assert.deepEqual(found.flatMap(({ also }) => also.map(({ source }) => source)).sort(), others.sort());
+    }
+  }
 });

@@ -6,7 +6,7 @@
  * whatever they are called. A source that shows one UUID twice at a time says nothing by it.
  */
 import { normalizeUuid } from '../facts.ts';
-import { firstLabel, isSharedUuid } from '../own-machine.ts';
+import { firstLabel, isSharedUuid } from '../host-words.ts';
 
 export interface KnownHost {
   readonly sourceId: number;

@@ -37,6 +37,11 @@ export class CustomAttributes {
     }
   }
 
+  /** @param name - as tags have it. */
+  isOne(name: string): boolean {
+    return [...this.#names.values()].some((one) => written(one) === name);
+  }
+
   /** @param values - `customValue` of a VM. */
   tagsOf(values: XmlElement | undefined): string[] {
     return values === undefined ? [] : attributeTags(values, this.#names);
@@ -61,9 +66,11 @@ export function attributeTags(values: XmlElement, names: ReadonlyMap<string, str
     if (name !== undefined) told.set(name, textAt(one, 'value') ?? '');
   }
   return [...told]
-    .flatMap(([name, value]) =>
-      value === '' ? [] : [`${name.replaceAll('=', '%3D')}=${value}`.slice(0, MOST_CHARACTERS)],
-    )
+    .flatMap(([name, value]) => (value === '' ? [] : [`${written(name)}=${value}`.slice(0, MOST_CHARACTERS)]))
     .sort()
     .slice(0, MOST_OF_A_VM);
+}
+
+function written(name: string): string {
+  return name.replaceAll('=', '%3D');
 }

@@ -22,6 +22,8 @@ const REFUSED_MS = 10 * 60_000;
 export interface TagBookParts {
   readonly read: () => Promise<TagsByVm>;
   readonly lastTags: ((nativeId: string) => readonly string[] | undefined) | undefined;
+  /** Whether custom attributes are called so: what is told of those comes with the VM. */
+  readonly isAttribute: (name: string) => boolean;
   /** Between two readings. */
   readonly everyMs: number;
 }
@@ -61,8 +63,9 @@ export class TagBook {
   }
 
   #last(nativeId: string): Omit<Told, 'own'> {
-    // All of vCenter's have a category; what has none is the VM's own. Custom attributes look like them until tags are read.
-    const tags = this.#parts.lastTags?.(nativeId)?.filter((tag) => tag.includes('='));
+    // All of vCenter's have a category; what has none is the VM's own, as custom attributes are.
+    const { lastTags, isAttribute } = this.#parts;
+    const tags = lastTags?.(nativeId)?.filter((tag) => tag.includes('=') && !isAttribute(nameOf(tag)));
     return tags === undefined ? { tags: [], unreadSinceMs: monotonicMs() } : { tags, unreadSinceMs: null };
   }
 

@@ -31,7 +31,7 @@ import { PAGE_OBJECTS, type ServiceContent, VsphereClient } from './vsphere-clie
 import { HOST_PROPERTIES, hostFacts, type ObjectContent, VM_PROPERTIES, vmFacts } from './vsphere-facts.ts';
 import { pastEvents } from './vsphere-history.ts';
 import { HostPeriodReader } from './vsphere-host-periods.ts';
-import { type CounterKeys, counterKeys, PERIOD_SECONDS, periodSpec, periodsOf } from './vsphere-periods.ts';
+import { type CounterKeys, counterKeys, periodSpec, periodsOf, wholePeriods } from './vsphere-periods.ts';
 import { powerFacet } from './vsphere-power.ts';
 import { TagReader, type TagsByVm } from './vsphere-tags.ts';
 import { type OnChange, VsphereWatch, type WantedOfVms } from './vsphere-watch.ts';
@@ -40,7 +40,6 @@ import { type OnChange, VsphereWatch, type WantedOfVms } from './vsphere-watch.t
 const PAGES_AT_ONCE = 3;
 /** VMs of one QueryPerf: an hour of one is 30 KB. */
 const PERIOD_VMS = 50;
-const PERIOD_MS = PERIOD_SECONDS * 1_000;
 /** The way there and back is in the difference of the clocks: less than this is none. */
 const SAME_CLOCK_MS = 5_000;
 const LOGOUT_MS = 1_000;
@@ -135,11 +134,12 @@ class VsphereSession implements DriverSession {
     this.#vapi = vapi;
     const reader = new TagReader(vapi);
     const read = async (): Promise<TagsByVm> => (await reader.read()).byVm;
-    this.#tagBook = new TagBook({ read, lastTags: target.lastTags, everyMs: tagsEveryMs });
+    this.#attributes = new CustomAttributes(client, content);
+    const isAttribute = (name: string): boolean => this.#attributes.isOne(name);
+    this.#tagBook = new TagBook({ read, lastTags: target.lastTags, isAttribute, everyMs: tagsEveryMs });
     this.tags = { count: () => countTags(new TagReader(vapi)) };
     this.#wanted = { properties: VM_PROPERTIES, read: (one) => this.#factsOf(one) };
     this.#content = content;
-    this.#attributes = new CustomAttributes(client, content);
     this.#target = target;
     this.ended = new Promise((resolve) => {
       this.#finish = resolve;
@@ -352,11 +352,6 @@ class VsphereSession implements DriverSession {
     }
     return reason;
   }
-}
-
-/** The end of the last period that was over by then. */
-function wholePeriods(atMs: number): number {
-  return Math.floor(atMs / PERIOD_MS) * PERIOD_MS;
 }
 
 async function countTags(reader: TagReader): ReturnType<TagFacet['count']> {

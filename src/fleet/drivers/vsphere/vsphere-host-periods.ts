@@ -10,11 +10,10 @@ import type { HostPeriod, SinceMs } from '../../driver.ts';
 import { childAt, childrenNamed, textAt, type XmlElement } from '../../xml.ts';
 import { type Moref, morefOf, reference } from './soap.ts';
 import type { ServiceContent, VsphereClient } from './vsphere-client.ts';
-import { PERIOD_SECONDS, periodSpec } from './vsphere-periods.ts';
+import { PERIOD_SECONDS, periodSpec, wholePeriods } from './vsphere-periods.ts';
 
 /** Hosts of one QueryPerf: an hour of one is 10 KB. */
 const HOSTS_AT_ONCE = 50;
-const PERIOD_MS = PERIOD_SECONDS * 1_000;
 const WHOLE_HUNDREDTHS = 10_000n;
 const NAMES = { 'cpu.utilization.average': 'cpu', 'mem.consumed.average': 'memory' } as const;
 type Kind = (typeof NAMES)[keyof typeof NAMES];
@@ -51,7 +50,7 @@ export class HostPeriodReader {
       const threads = await this.#threadsOf(asked.slice(from, from + HOSTS_AT_ONCE));
       if (threads.size === 0) continue;
       const specs = [...threads.keys()].map((id) => {
-        const sinceMs = Math.floor(((since(id) ?? untilMs) + shiftMs) / PERIOD_MS) * PERIOD_MS;
+        const sinceMs = wholePeriods((since(id) ?? untilMs) + shiftMs);
         return periodSpec({ type: 'HostSystem', id }, keys, { sinceMs, untilMs });
       });
       const answer = await client.call('QueryPerf', [reference('_this', perfManager), ...specs]);

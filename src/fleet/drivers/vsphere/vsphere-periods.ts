@@ -65,6 +65,12 @@ export function periodSpec(
   );
 }
 
+/** The end of the last period that was over by then. */
+export function wholePeriods(atMs: number): number {
+  const lengthMs = PERIOD_SECONDS * 1_000;
+  return Math.floor(atMs / lengthMs) * lengthMs;
+}
+
 /** Of one QueryPerf: each VM's periods in their order. A figure that vSphere does not have (-1) is null. */
 export function periodsOf(response: XmlElement, keys: CounterKeys): VmPeriod[] {
   return childrenNamed(response, 'returnval').flatMap((metric) => {

@@ -64,7 +64,7 @@ function bookOf(lastTags?: (nativeId: string) => readonly string[] | undefined) 
       give = resolve;
     });
   };
-  const book = new TagBook({ read, lastTags, everyMs: 1 });
+  const book = new TagBook({ read, lastTags, isAttribute: () => false, everyMs: 1 });
   return {
     book,
     told,
